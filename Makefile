@@ -1,0 +1,49 @@
+# Everything happens in .venv, which the targets make and keep up to date themselves: python3 with venv is enough.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+PIP := $(RUN) pip --disable-pip-version-check --quiet
+
+.PHONY: help cts test lint types docs build clean
+.DEFAULT_GOAL := help
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+cts: $(VENV)/stamp ## Run the conformance suite on every backend that this machine can run
+	$(RUN) pytest_cuda2hal matrix
+
+test: $(VENV)/stamp ## Run the tests of the harness and of the backends' insides
+	$(RUN) pytest ./tests -n 2
+
+lint: $(VENV)/stamp ## Check style, format and types
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(VENV)/bin/python tools/typecheck.py
+
+types: $(VENV)/stamp ## Check types only
+	$(VENV)/bin/python tools/typecheck.py
+
+docs: $(VENV)/stamp-docs ## Build the documentation in docs/_build/html
+	$(RUN) sphinx -W -n --keep-going -b html docs docs/_build/html
+
+build: $(VENV)/stamp ## Build the sdist, and from it the wheel, in dist/
+	$(RUN) build
+
+clean: ## Remove everything that these targets made
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .tox build dist docs/_build docs/generated *.egg-info
+
+$(VENV)/stamp: pyproject.toml setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade "pip>=25.1"
+	$(PIP) install --editable . --group test-portable --group lint --group types
+	@# What only some machines can have is no condition: the suite reports a backend without it as unavailable.
+	$(PIP) install --group test || echo "no IREE runtime for this platform: going on without it"
+	@if [ -e /dev/nvidiactl ]; then \
+		$(PIP) install --editable ".[cuda]" || echo "no CUDA bindings for this platform: going on without them"; \
+	fi
+	touch $@
+
+$(VENV)/stamp-docs: $(VENV)/stamp
+	$(PIP) install --group docs
+	touch $@

@@ -1,0 +1,174 @@
+"""One timeline: its value or failure, and who waits for which of its values."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from pytest_cuda2hal.hal import HalError, Semaphore, StatusCode, Timepoint, WaitMode, checked_value, deadline_after
+
+if TYPE_CHECKING:
+    from .device import ReferenceDevice
+
+
+class Waiter(Protocol):
+    """Who is told when a timepoint is reached or has failed. Called with the device's lock held, so it must be brief."""
+
+    def reached(self, timepoint: Timepoint) -> None: ...
+
+    def failed(self, timepoint: Timepoint, error: HalError) -> None: ...
+
+
+class ReferenceSemaphore(Semaphore):
+    """A timeline semaphore. Methods without an underscore lock the device; those with one expect it locked."""
+
+    def __init__(self, device: ReferenceDevice, initial_value: int) -> None:
+        self.device = device
+        self._value = initial_value
+        self._failure: HalError | None = None
+        # Waiters by the value that they wait for, and a heap of those values: a signal looks only at what it reaches.
+        self._waiters: dict[int, dict[Waiter, Timepoint]] = {}
+        self._values: list[int] = []
+
+    # --- what the host does
+
+    def query(self) -> int:
+        with self.device.changing():
+            if self._failure:
+                raise self._failure.again()
+            return self._value
+
+    def signal(self, value: int) -> None:
+        value = checked_value(value)
+        profile = self.device.rules
+        with self.device.changing():
+            self.device.check_value_range(value)
+            if self._failure:
+                answer = profile.usual("signal-after-failure")
+                if answer == "OUT_OF_RANGE":
+                    raise HalError(StatusCode.OUT_OF_RANGE, "the semaphore has failed")
+                raise self._failure.again()
+            if value <= self._value:
+                answer = profile.usual("non-advancing-signal")
+                if answer in ("OUT_OF_RANGE", "INVALID_ARGUMENT"):
+                    raise HalError(StatusCode[answer], f"signal({value}) does not advance a timeline at {self._value}")
+                return
+            self._advance(value)
+
+    def fail(self, error: HalError) -> None:
+        if not isinstance(error, HalError):
+            raise TypeError(f"a semaphore fails with a HalError, not {error!r}")
+        self.device.check_can_fail()
+        with self.device.changing():
+            self._fail(error)
+
+    def wait(self, value: int, timeout: float | None = None) -> None:
+        self.device.wait_semaphores([Timepoint(self, value)], timeout=timeout)
+
+    # --- what happens to it; the device is locked
+
+    def _advance(self, value: int) -> None:
+        """Move the timeline forward and tell everyone who waited for what is now reached."""
+        self._value = value
+        while self._values and self._values[0] <= value:
+            for waiter, timepoint in self._waiters.pop(heapq.heappop(self._values)).items():
+                waiter.reached(timepoint)
+
+    def _signal_from_queue(self, value: int) -> None:
+        """Make the signal of a submission: a failed semaphore stays failed, a passed value stays passed."""
+        if self._failure:
+            return
+        if value > self._value:
+            self._advance(value)
+        elif self.device.rules.usual("overtaken-signal") == "fails":
+            self._fail(HalError(StatusCode.INVALID_ARGUMENT, f"signal of {value} at {self._value} does not advance"))
+
+    def _fail(self, error: HalError) -> None:
+        """Fail for good and tell everyone who waits; the first failure wins."""
+        if self._failure:
+            return
+        self._failure = error.again()
+        waiters, self._waiters, self._values = self._waiters, {}, []
+        for waiting in waiters.values():
+            for waiter, timepoint in waiting.items():
+                waiter.failed(timepoint, self._failure)
+
+    def _failed_with(self) -> HalError | None:
+        return self._failure
+
+    def _has_reached(self, value: int) -> bool:
+        return self._value >= value
+
+    def _register(self, waiter: Waiter, timepoint: Timepoint) -> None:
+        """Tell ``waiter`` later; only for a timepoint that is neither reached nor failed."""
+        if timepoint.value not in self._waiters:
+            self._waiters[timepoint.value] = {}
+            heapq.heappush(self._values, timepoint.value)
+        self._waiters[timepoint.value][waiter] = timepoint
+
+    def _unregister(self, waiter: Waiter, timepoint: Timepoint) -> None:
+        """Do not tell ``waiter`` after all; nothing happens if it has been told."""
+        self._waiters.get(timepoint.value, {}).pop(waiter, None)
+
+    def _waiting(self) -> int:
+        return sum(len(waiting) for waiting in self._waiters.values())
+
+
+class HostWait:
+    """A host thread that waits for all, or any, of several timepoints."""
+
+    def __init__(self, timepoints: tuple[Timepoint, ...], mode: WaitMode) -> None:
+        self._timepoints = timepoints
+        self._mode = mode
+        self._unreached = set(timepoints)
+        self._satisfied = not timepoints
+        self._failure: HalError | None = None
+        self._woken = threading.Event()
+
+    def begin(self) -> None:
+        """Look at every timepoint, and register where there is something to wait for. The device is locked."""
+        for timepoint in self._timepoints:
+            error = timepoint.semaphore._failed_with()
+            if error:
+                self.failed(timepoint, error)
+            elif timepoint.semaphore._has_reached(timepoint.value):
+                self.reached(timepoint)
+            else:
+                timepoint.semaphore._register(self, timepoint)
+
+    def end(self) -> None:
+        """Unregister from what was not reached. The device is locked."""
+        for timepoint in self._unreached:
+            timepoint.semaphore._unregister(self, timepoint)
+
+    def reached(self, timepoint: Timepoint) -> None:
+        self._unreached.discard(timepoint)
+        if self._mode is WaitMode.ANY or not self._unreached:
+            self._satisfied = True
+            self._woken.set()
+
+    def failed(self, timepoint: Timepoint, error: HalError) -> None:
+        # A failure counts even after another member was reached: the strict answer to any-satisfied-and-failed.
+        self._unreached.discard(timepoint)
+        self._failure = self._failure or error
+        self._woken.set()
+
+    def block(self, timeout: float | None) -> None:
+        """Sleep until woken or the time is over. The device is not locked."""
+        deadline = deadline_after(timeout)
+        while not self._woken.is_set() and not self._satisfied:
+            remaining = threading.TIMEOUT_MAX if deadline is None else deadline - time.monotonic()
+            if remaining <= 0:
+                return
+            self._woken.wait(min(remaining, threading.TIMEOUT_MAX))
+
+    def outcome(self) -> HalError | None:
+        """Return what the wait raises, ``None`` for success. The device is locked."""
+        if self._failure:
+            return self._failure.again()
+        if self._satisfied:
+            return None
+        missing = len(self._unreached)
+        return HalError(StatusCode.DEADLINE_EXCEEDED, f"{missing} of {len(self._timepoints)} timepoints not reached")

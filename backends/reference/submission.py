@@ -1,0 +1,113 @@
+"""What a queue is given: work, what it waits for, and what it signals."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pytest_cuda2hal.hal import HalError, StatusCode, Timepoint
+
+if TYPE_CHECKING:
+    from .device import ReferenceDevice
+    from .queue import ReferenceQueue
+
+
+class State(enum.Enum):
+    """The life of a submission; the last state is final."""
+
+    PENDING = "pending"  # waits not all reached
+    IN_FLIGHT = "in flight"  # given to the queue's worker
+    RETIRED = "retired"  # signals made or failed
+
+
+class Submission:
+    """Work that runs after every wait is reached, then signals: or fails, and then fails what it was to signal.
+
+    Methods expect the device locked, except :meth:`run`.
+    """
+
+    def __init__(
+        self,
+        device: ReferenceDevice,
+        queue: ReferenceQueue,
+        serial: int,
+        work: Callable[[], None],
+        waits: tuple[Timepoint, ...],
+        signals: tuple[Timepoint, ...],
+        *,
+        on_own_thread: bool = False,
+        on_failure: Callable[[], None] | None = None,
+    ) -> None:
+        self.serial = serial
+        self.state = State.PENDING
+        self._device = device
+        self._queue = queue
+        self._work: Callable[[], None] | None = work
+        self._waits = waits
+        self._unreached = set(waits)
+        self._signals = signals
+        self._on_own_thread = on_own_thread
+        self._on_failure = on_failure
+
+    def submit(self) -> None:
+        """Look at every wait, and register where there is something to wait for."""
+        self._device.unretired.add(self)
+        for timepoint in self._waits:
+            error = timepoint.semaphore._failed_with()
+            if error:
+                self.failed(timepoint, error)
+            elif timepoint.semaphore._has_reached(timepoint.value):
+                self._unreached.discard(timepoint)
+            elif timepoint in self._unreached:
+                timepoint.semaphore._register(self, timepoint)
+        self._start_if_ready()
+
+    def reached(self, timepoint: Timepoint) -> None:
+        self._unreached.discard(timepoint)
+        self._start_if_ready()
+
+    def failed(self, timepoint: Timepoint, error: HalError) -> None:
+        # Not retired here: that fails semaphores whose waiters may be submissions, and so on through a chain of any
+        # length. The device retires them one after another instead, so the stack stays flat (F-9).
+        self._device.retire_soon(self, error)
+
+    def _start_if_ready(self) -> None:
+        if self.state is State.PENDING and not self._unreached:
+            self.state = State.IN_FLIGHT
+            if self._on_own_thread:
+                threading.Thread(target=self.run, name="hal-host-call", daemon=True).start()
+            else:
+                self._queue.ready(self)
+
+    def run(self) -> None:
+        """Do the work and retire. The device is not locked; what the work raises is the submission's failure."""
+        work, error = self._work, None
+        try:
+            if work and self.state is State.IN_FLIGHT:
+                work()
+        except HalError as raised:
+            error = raised.again()
+        except Exception as raised:
+            error = HalError(StatusCode.UNKNOWN, f"{type(raised).__name__}: {raised}")
+        del work
+        with self._device.changing():
+            self.retire(error)
+
+    def retire(self, error: HalError | None) -> None:
+        """Make every signal, or fail every signal semaphore; only the first call does anything."""
+        if self.state is State.RETIRED:
+            return
+        self.state = State.RETIRED
+        self._work = None
+        for timepoint in self._unreached:
+            timepoint.semaphore._unregister(self, timepoint)
+        self._device.unretired.discard(self)
+        if error and self._on_failure:
+            self._on_failure()
+        for timepoint in self._signals:
+            if error:
+                timepoint.semaphore._fail(error)
+            else:
+                timepoint.semaphore._signal_from_queue(timepoint.value)

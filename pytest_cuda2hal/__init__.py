@@ -1,0 +1,4 @@
+"""Conformance tests for GPU runtimes with timeline semaphores, as a pytest plugin."""
+
+#: The version of the distribution; the contract has its own (:data:`pytest_cuda2hal.contract.CONTRACT_VERSION`).
+__version__ = "0.1.0"

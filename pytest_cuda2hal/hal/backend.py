@@ -1,0 +1,74 @@
+"""A backend: a name, and how to open a device of it."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from .device import Device
+
+
+class BadOption(ValueError):
+    """A backend was given a key it does not know, or a value it cannot read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What a registration gives: how to open a device, and what the harness must know before it does.
+
+    ``open`` takes the options of the spec as keywords; its signature is their documentation: names, types (``int``,
+    ``float``, ``bool``, ``str``) and defaults. Where the backend has variants (``NAME:VARIANT``) it takes ``variant``
+    as well. It imports native libraries itself, inside the call, and raises
+    :class:`~pytest_cuda2hal.hal.BackendUnavailable` when they or the device are not there.
+    """
+
+    name: str
+    summary: str
+    open: Callable[..., Device]
+    #: Variant name -> one line about it; empty when there are none. The first is not a default: it must be named.
+    variants: Mapping[str, str] = field(default_factory=dict)
+    #: True when native code runs in the process, so that a defect may hang or crash it.
+    native: bool = False
+    #: True for this package's own HALs: every case must pass and none may be skipped.
+    own: bool = False
+
+    def options(self) -> dict[str, inspect.Parameter]:
+        """Return the option names that ``open`` takes, with their parameters."""
+        signature = inspect.signature(self.open, eval_str=True)
+        return {
+            name: parameter
+            for name, parameter in signature.parameters.items()
+            if name != "variant" and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        }
+
+    def parse_options(self, texts: Mapping[str, str]) -> dict[str, object]:
+        """Turn the texts of a spec into keyword arguments for ``open``.
+
+        :raises BadOption: unknown key (the known ones are listed), or a value that its type cannot read.
+        """
+        known = self.options()
+        result: dict[str, object] = {}
+        for key, text in texts.items():
+            if key not in known:
+                listed = ", ".join(sorted(known)) or "none"
+                raise BadOption(f"backend '{self.name}' has no option '{key}'; known options: {listed}")
+            result[key] = _parsed(self.name, key, text, known[key].annotation)
+        return result
+
+
+def _parsed(backend: str, key: str, text: str, annotation: object) -> object:
+    kinds = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    try:
+        if bool in kinds:
+            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+        if int in kinds:
+            return int(text, 0)
+        if float in kinds:
+            return float(text)
+    except (ValueError, KeyError):
+        wanted = "true or false" if bool in kinds else "a number"
+        raise BadOption(f"backend '{backend}': option '{key}' takes {wanted}, not '{text}'") from None
+    return text
