@@ -1,4 +1,4 @@
-"""The conformance test suite: one folder per part of the contract. Run it with ``pytest --pyargs pytest_cuda2hal.cts``."""
+"""The conformance suite: one folder per part of the contract. Run it with ``pytest --pyargs pytest_cuda2hal.cts``."""
 
 import pytest
 

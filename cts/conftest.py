@@ -1,4 +1,4 @@
-"""Short names for the suite's fixtures. Outside the suite they are called `hal_…`, so that they collide with nothing."""
+"""Short names for the suite's fixtures; outside the suite they are called `hal_…`, so as to collide with nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .support import (
 
 @pytest.fixture(scope="session", autouse=True)
 def _cheap_garbage_collection() -> Iterator[None]:
-    """Each case ends with a collection that looks for leaks; what existed before the first one need not be looked at."""
+    """Each case ends with a collection that looks for leaks; what existed before the first need not be looked at."""
     gc.collect()
     gc.freeze()
     yield

@@ -11,8 +11,6 @@ from .hal import VARIATION_POINTS, Profile
 from .observation import ObservedBuffer, ObservedDevice, ObservedSemaphore
 
 _STATE = pytest.StashKey["CaseState"]()
-#: The name of the user property under which a case's data travels with its report, also between processes.
-PROPERTY = "hal"
 
 
 class CaseState:

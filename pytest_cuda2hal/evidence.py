@@ -1,4 +1,4 @@
-"""What a report says beyond pass and fail: clauses, expected and seen, the submissions, and how to run the case again."""
+"""What a report says beyond pass and fail: clauses, expected and seen, the submissions, and how to run it again."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from .case import PROPERTY, CaseState
+from .case import CaseState
 from .contract import CLAUSES
 from .identity import case_id
 from .observation.log import DeadlineExpired
+from .plugin import PROPERTY
 from .verdicts import Outcome
 
 SECTION = "HAL conformance"

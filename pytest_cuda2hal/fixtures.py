@@ -6,6 +6,7 @@ Public names begin with `hal_`; the short ones exist in the suite's own conftest
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import time
@@ -185,7 +186,7 @@ def hal_poll(pytestconfig: pytest.Config) -> Callable[[Callable[[], object]], No
     deadline = pytestconfig.stash[SETTINGS].deadline
 
     def poll(predicate: Callable[[], object]) -> None:
-        end = time.monotonic() + device.deadline
+        end = time.monotonic() + deadline
         while not (seen := predicate()):
             if time.monotonic() >= end:
                 pytest.fail(f"still not so after {deadline:.1f} s: {seen!r}")
@@ -251,10 +252,9 @@ def _end_unfinished_work(device: ObservedDevice) -> None:
     if not device.has(Capability.HOST_FAIL):
         return
     for semaphore in device.log.live_semaphores():
-        try:
+        # Whatever state the HAL is in by now, the next case must get its turn.
+        with contextlib.suppress(Exception):
             semaphore.inner.fail(HalError(StatusCode.CANCELLED, "the case is over"))
-        except Exception:
-            pass
 
 
 def _check_nothing_pending(device: ObservedDevice) -> None:
@@ -303,7 +303,7 @@ def _close(device: ObservedDevice) -> None:
     def close() -> None:
         try:
             device.close()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again below, on the right thread
             errors.append(error)
 
     thread = threading.Thread(target=close, name="device.close()", daemon=True)

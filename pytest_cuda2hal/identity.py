@@ -1,32 +1,62 @@
 """What a case is called: ``folder/module::function[params]`` below the suite, with no backend and no path in it.
 
-Results, replay lines, and later baselines and shards use this alone, so that they mean the same on every machine.
+Results, replay lines, and later baselines and shards use this alone, so that they mean the same on every machine,
+however the suite was installed and whatever folder pytest was started in.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+from pathlib import Path
+
 import pytest
 
-_ROOT = "cts/"
+
+@functools.cache
+def suite_folder() -> Path:
+    """Return where the suite's cases lie."""
+    found = importlib.util.find_spec("pytest_cuda2hal.cts")  # finds it without importing it
+    assert found is not None
+    assert found.submodule_search_locations
+    return Path(found.submodule_search_locations[0]).resolve()
 
 
 def case_id(item: pytest.Item) -> str:
-    """Return the identity of a collected item."""
+    """Return the identity of a collected item; of a user's own case, its node id without the backend."""
     callspec = getattr(item, "callspec", None)
     backend = callspec.params.get("hal_backend") if callspec is not None else None
-    return without_backend(item.nodeid, backend if isinstance(backend, str) else None)
+    path = item.path.resolve()
+    name = item.nodeid.partition("::")[2]
+    if path.is_relative_to(suite_folder()):
+        module = path.relative_to(suite_folder()).with_suffix("").as_posix()
+    else:
+        module = item.nodeid.partition("::")[0].removesuffix(".py")
+    return f"{module}::{without_backend(name, backend if isinstance(backend, str) else None)}"
 
 
-def without_backend(nodeid: str, backend: str | None) -> str:
-    """Return the identity within a node id; ``backend`` is the parameter id to leave out."""
-    path, separator, rest = nodeid.partition("::")
-    path = path.replace("\\", "/")
-    _, found, below = path.rpartition(_ROOT)
-    path = (below if found else path).removesuffix(".py")
-    name, bracket, parameters = rest.partition("[")
-    if bracket and backend is not None:
-        inner = parameters.removesuffix("]")
-        kept = inner.removeprefix(backend).removeprefix("-") if inner.startswith(backend) else inner
-        kept = kept.removesuffix(f"-{backend}") if kept == inner else kept
-        rest = f"{name}[{kept}]" if kept else name
-    return f"{path}{separator}{rest}"
+def case_id_of_node(nodeid: str, backend: str) -> str:
+    """Return the identity within a node id, where there is no item to ask."""
+    path, _, name = nodeid.partition("::")
+    module = Path(path).with_suffix("")
+    for skipped in range(len(module.parts)):
+        below = Path(*module.parts[skipped:])
+        if (suite_folder() / below).with_suffix(".py").is_file():
+            module = below
+            break
+    return f"{module.as_posix()}::{without_backend(name, backend)}"
+
+
+def without_backend(name: str, backend: str | None) -> str:
+    """Return a function's name with its parameters, less the one that is the backend's."""
+    function, bracket, parameters = name.partition("[")
+    if not bracket or backend is None:
+        return name
+    inner = parameters.removesuffix("]")
+    if inner == backend:
+        return function
+    if inner.startswith(f"{backend}-"):
+        return f"{function}[{inner.removeprefix(f'{backend}-')}]"
+    if inner.endswith(f"-{backend}"):
+        return f"{function}[{inner.removesuffix(f'-{backend}')}]"
+    return name

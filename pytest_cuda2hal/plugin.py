@@ -7,21 +7,24 @@ standard library and pytest only, and does nothing until a run asks for a backen
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from . import settings as _settings
-from .verdicts import Verdicts
 
 if TYPE_CHECKING:
     from .probe import Probe
     from .registry import Registry, Resolved
+    from .verdicts import Verdicts
 
 _RUN = pytest.StashKey["Run"]()
 #: Fixtures whose use makes an item a case; every other fixture of ours needs one of these.
 _BACKEND_FIXTURE = "hal_backend"
+#: The user property under which a case's data travels with its report, also between processes.
+PROPERTY = "hal"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,10 +41,9 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser) -> Generator[None, Any, Any]:
     """Add ``--backend`` last, when every other plugin and conftest has had its turn, and only if it is free."""
     result = yield
-    try:
+    # An error means that it is somebody else's; --hal-backend does the same.
+    with contextlib.suppress(ValueError, argparse.ArgumentError):
         _settings.add_backend_option(parser.getgroup("hal"), "--backend")
-    except (ValueError, argparse.ArgumentError):
-        pass  # somebody else's; --hal-backend does the same
     return result
 
 
@@ -54,7 +56,7 @@ class Run:
         self._registry: Registry | None = None
         self._resolved: dict[str, Resolved] = {}
         self._probes: list[Probe] | None = None
-        self.verdicts = Verdicts()
+        self._verdicts: Verdicts | None = None
 
     @property
     def is_worker(self) -> bool:
@@ -75,6 +77,19 @@ class Run:
             given = self.config.hook.pytest_hal_backends(config=self.config)
             self._registry = Registry(backend for backends in given for backend in backends or ())
         return self._registry
+
+    @property
+    def verdicts(self) -> Verdicts:
+        if self._verdicts is None:
+            from .verdicts import Verdicts
+
+            self._verdicts = Verdicts(self.spec_texts())
+        return self._verdicts
+
+    @property
+    def has_verdicts(self) -> bool:
+        """Whether a case has been judged; until then this run is none of our business."""
+        return self._verdicts is not None
 
     def resolve(self, text: str) -> Resolved:
         """Find the backend of a spec in this process; the first device makes it load what it needs."""
@@ -164,7 +179,6 @@ class _Session:
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         from . import fixtures
 
-        self._run.verdicts.specs = self._specs
         manager = session.config.pluginmanager
         manager.register(fixtures, "cuda2hal-fixtures")
         manager.register(fixtures.backend_fixture(self._specs, self._run.resolve), "cuda2hal-backend-fixture")
@@ -201,11 +215,14 @@ class _Session:
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if not self._run.is_worker:
+        # A report about a case whose xdist worker died comes from xdist itself and carries nothing of ours.
+        of_ours = str(report.when) == "???" or any(name == PROPERTY for name, _ in report.user_properties)
+        if of_ours and not self._run.is_worker:
             self._run.verdicts.add(report)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        self._run.verdicts.print_summary(terminalreporter)
+        if self._run.has_verdicts:
+            self._run.verdicts.print_summary(terminalreporter)
 
     def pytest_sessionfinish(self) -> None:
         run = self._run

@@ -1,17 +1,17 @@
 """Ask what a backend is, in a process of its own.
 
-A HAL may crash or hang while it opens, and its libraries must not be loaded into the process that controls the run. So a
+A HAL may crash or hang while it opens, and its libraries must not be loaded into the process that controls the run. A
 child opens a device, says in JSON what it found, and ends; a crash, a hang and silence are answers too.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from .registry import Registry, Resolved, Spec, SpecError, parse_spec
 
@@ -90,7 +90,7 @@ def probe_in_process(resolved: Resolved) -> Probe:
         return Probe(text, f"backend '{text}' is not available: {error}")
     except BadOption as error:
         return Probe(text, str(error))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever a factory raises becomes one line
         first = (str(error).strip().splitlines() or ["(no text)"])[0]
         return Probe(text, f"backend '{text}' failed to open: {type(error).__name__}: {first}{_place(error)}")
     wrong = _shape(device)
@@ -119,7 +119,8 @@ def _shape(device: object) -> str:
         return f"returned {type(device).__name__}; its factory must return a Device"
     if device.profile not in PROFILES:
         return f"declares profile '{device.profile}'; known profiles: {', '.join(PROFILES)}"
-    strangers = [item for item in {*device.capabilities, *device.emulated} if not isinstance(item, Capability)]
+    declared: set[object] = {*device.capabilities, *device.emulated}
+    strangers = [item for item in declared if not isinstance(item, Capability)]
     if strangers:
         return f"declares {strangers[0]!r} as a capability; use members of Capability"
     both = sorted(str(item) for item in device.capabilities & device.emulated)
@@ -134,7 +135,7 @@ def _place(error: BaseException) -> str:
         trace = trace.tb_next
     if not trace:
         return ""
-    return f" ({os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno})"
+    return f" ({Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})"
 
 
 def child() -> None:

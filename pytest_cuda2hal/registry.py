@@ -104,9 +104,9 @@ class Registry:
         """
         if name in self._from_hooks:
             return self._from_hooks[name]
-        for point in _entry_points():
-            if point.name == name:
-                return _loaded(name, point.value, lambda: _as_backend(name, point.load()))
+        point = next((point for point in _entry_points() if point.name == name), None)
+        if point is not None:
+            return _loaded(name, point.value, lambda: _as_backend(name, point.load()))
         near = difflib.get_close_matches(name, self.names(), 1)
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise SpecError(
@@ -161,9 +161,8 @@ def _loaded(name: str, target: str, load: Callable[[], Backend]) -> Backend:
             "check the name, install its package, or run where it can be imported"
         ) from error
     except Exception as error:
-        raise SpecError(
-            f"backend '{name}' cannot be loaded: {type(error).__name__} while importing '{target}': {_first_line(error)}"
-        ) from error
+        what = f"{type(error).__name__} while importing '{target}': {_first_line(error)}"
+        raise SpecError(f"backend '{name}' cannot be loaded: {what}") from error
 
 
 def _first_line(error: BaseException) -> str:

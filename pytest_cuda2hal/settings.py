@@ -1,9 +1,12 @@
-"""What a run was asked to do: options, ini values and environment, in that order of precedence."""
+"""What a run was asked to do: options, environment and ini values, in that order of precedence.
+
+Imported by every pytest run of an environment. Named tuples, because making a dataclass takes longer than all else.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import pytest
 
@@ -12,8 +15,7 @@ SETTLE_SECONDS = {"quick": 0.02, "full": 0.1, "soak": 0.1}
 BACKEND_VARIABLE = "PYTEST_HAL_BACKEND"
 
 
-@dataclass(frozen=True, slots=True)
-class Effort:
+class Effort(NamedTuple):
     """How often loops run: ``effort.loops(20, 200, 2000)``."""
 
     name: str
@@ -23,8 +25,7 @@ class Effort:
         return {"quick": quick, "full": full, "soak": full * 10 if soak is None else soak}[self.name]
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """The options of one run."""
 
     specs: tuple[str, ...]
@@ -72,7 +73,10 @@ def add_options(parser: pytest.Parser) -> None:
         help="let a broken quality clause fail the run",
     )
     group.addoption(
-        "--hal-clause", metavar="ID", action="append", help="run only cases that check this clause; repeatable, comma lists"
+        "--hal-clause",
+        metavar="ID",
+        action="append",
+        help="run only cases that check this clause; repeatable, comma lists",
     )
     group.addoption("--hal-report", metavar="FILE", help="write the verdicts as JSON to FILE")
     parser.addini("hal_backend", "backends to test (specs, as for --backend)", type="args")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-_PROPERTY = "hal"
+from .plugin import PROPERTY
 
 
 class Outcome(enum.Enum):
@@ -40,10 +40,10 @@ class Verdict:
 class Verdicts:
     """Every verdict of a run; in a run with xdist, of all its workers."""
 
-    def __init__(self) -> None:
+    def __init__(self, specs: list[str]) -> None:
         self._by_node: dict[str, Verdict] = {}
-        #: The specs under test: the report of a crash has a node id only, and they are the part of it to leave out.
-        self.specs: list[str] = []
+        # The report of a crash has a node id only; the spec is the part of it to leave out.
+        self._specs = specs
 
     def __len__(self) -> int:
         return len(self._by_node)
@@ -58,9 +58,9 @@ class Verdicts:
 
     def add(self, report: pytest.TestReport) -> None:
         """Take a report; a later stage that failed overrules an earlier one that passed."""
-        data: dict[str, Any] | None = dict(report.user_properties).get(_PROPERTY)
+        data: Any = dict(report.user_properties).get(PROPERTY)
         if data is None:
-            if report.when == "???":  # xdist's report about a case whose worker died
+            if str(report.when) == "???":  # xdist's report about a case whose worker died
                 self._add_crash(report)
             return
         old = self._by_node.get(report.nodeid)
@@ -79,12 +79,13 @@ class Verdicts:
         )
 
     def _add_crash(self, report: pytest.TestReport) -> None:
-        from .identity import without_backend
+        from .identity import case_id_of_node, without_backend
 
         text = str(report.longrepr)
-        for backend in sorted(self.specs, key=len, reverse=True):
-            case = without_backend(report.nodeid, backend)
-            if backend in report.nodeid and case != without_backend(report.nodeid, None):
+        name = report.nodeid.partition("::")[2]
+        for backend in sorted(self._specs, key=len, reverse=True):
+            if without_backend(name, backend) != name:
+                case = case_id_of_node(report.nodeid, backend)
                 self._by_node[report.nodeid] = Verdict(case, backend, Outcome.CRASH, message=text, evidence=text)
                 return
 

@@ -89,7 +89,7 @@ def _record_one(command: Command, handle: Owned, route: Route) -> None:
             # riirIrIII: binding slots, source, offset, target, offset, length, flags
             route.invoke("command_buffer.copy_buffer", handle, 0, 0, *ranges, 0)
         case Update(target, data, offset):
-            # rrIrIIiI: source, offset, target, offset, length, binding slot, flags. Larger than 64 KiB: IREE refuses.
+            # rrIrIIiI: source, offset, target, offset, length, slot, flags. local-task takes 2,016 bytes at most.
             update = (route.bytes(data), 0, hal_buffer(target), offset, len(data))
             route.invoke("command_buffer.update_buffer", handle, *update, 0, 0)
         case Hold():

@@ -10,8 +10,6 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-import numpy
-
 from pytest_cuda2hal.hal import StatusCode
 
 from .status import STATUS_ERRORS, raise_status
@@ -20,10 +18,10 @@ from .status import STATUS_ERRORS, raise_status
 class Owned:
     """One of IREE's objects, and the device that must outlive it.
 
-    With IREE 3.13 a Vulkan semaphore, and a queue-allocated buffer of either asynchronous driver, that is released after
-    its device crashes the process. Handles are dropped at any moment and in any order: by the collector, or with a
-    failing test's traceback long after the device is closed. So nothing here keeps such an object in a variable without
-    its device: frames, which tracebacks keep, hold these.
+    With IREE 3.13 a Vulkan semaphore, and a queue-allocated buffer of either asynchronous driver, that is released
+    after its device crashes the process. Handles are dropped at any moment and in any order: by the collector, or with
+    a failing test's traceback long after the device is closed. So nothing here keeps such an object in a variable
+    without its device: frames, which tracebacks keep, hold these.
     """
 
     __slots__ = ("_device", "handle")
@@ -51,6 +49,8 @@ class Route:
         self.runtime = runtime
         #: The ``HalDevice``, for the tuple route and what else the bindings do better.
         self.device = device
+        import numpy  # IREE needs it anyway; where both are missing, IREE's absence is the answer
+
         memory, usage = runtime.MemoryType, runtime.BufferUsage
         #: Of every buffer: on the device, and mapped by the host for side access. The bindings want plain integers.
         self.memory_type = int(memory.DEVICE_LOCAL) | int(memory.HOST_VISIBLE)

@@ -35,7 +35,7 @@ from pytest_cuda2hal.hal import (
 from .commands import check_command, own_buffer, run_commands
 from .memory import Memory, ReferenceBuffer, ReferenceLatch
 from .queue import ReferenceQueue
-from .semaphore import HostWait, ReferenceSemaphore
+from .semaphore import HostWait, Point, ReferenceSemaphore
 from .submission import State, Submission
 
 
@@ -105,9 +105,9 @@ class ReferenceDevice(Device):
     def wait_semaphores(
         self, timepoints: Iterable[Timepoint], *, mode: WaitMode = WaitMode.ALL, timeout: float | None = None
     ) -> None:
-        waited = self._own_timepoints(timepoints)
+        points = self._own_points(timepoints)
         timeout = checked_timeout(timeout)
-        wait = HostWait(waited, mode)
+        wait = HostWait(points, mode)
         with self.changing():
             wait.begin()
         try:
@@ -239,8 +239,8 @@ class ReferenceDevice(Device):
         on_failure: Callable[[], None] | None = None,
     ) -> None:
         """Accept a submission, or refuse it before it had any effect."""
-        waits = self._own_timepoints(wait)
-        signals = self._signals(self._own_timepoints(signal))
+        waits = self._own_points(wait)
+        signals = self._signals(self._own_points(signal))
         target = self._queue(queue)
         with self.changing():
             self._check_open()
@@ -259,21 +259,22 @@ class ReferenceDevice(Device):
             if self._lost:
                 submission.retire(self._lost)
 
-    def _own_timepoints(self, timepoints: Iterable[Timepoint]) -> tuple[Timepoint, ...]:
-        listed = captured(timepoints)
-        for timepoint in listed:
+    def _own_points(self, timepoints: Iterable[Timepoint]) -> tuple[Point, ...]:
+        points: list[Point] = []
+        for timepoint in captured(timepoints):
             semaphore = timepoint.semaphore
             if not isinstance(semaphore, ReferenceSemaphore) or semaphore.device is not self:
                 raise HalError(StatusCode.INVALID_ARGUMENT, f"{semaphore!r} is no semaphore of this device")
             self.check_value_range(timepoint.value)
-        return listed
+            points.append(Point(semaphore, timepoint.value))
+        return tuple(points)
 
-    def _signals(self, signals: tuple[Timepoint, ...]) -> tuple[Timepoint, ...]:
+    def _signals(self, signals: tuple[Point, ...]) -> tuple[Point, ...]:
         """Return the signals in the order in which they are made."""
         if self.rules.usual("duplicate-signal") != "maximum":
             return signals
         # The largest first: a smaller one of the same semaphore then finds its value passed.
-        return tuple(sorted(signals, key=lambda timepoint: -timepoint.value))
+        return tuple(sorted(signals, key=lambda point: -point.value))
 
     def _queue(self, queue: int) -> ReferenceQueue:
         if queue not in range(self.queue_count):

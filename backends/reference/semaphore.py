@@ -5,20 +5,27 @@ from __future__ import annotations
 import heapq
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pytest_cuda2hal.hal import HalError, Semaphore, StatusCode, Timepoint, WaitMode, checked_value, deadline_after
+from pytest_cuda2hal.hal import HalError, Semaphore, StatusCode, WaitMode, checked_value, deadline_after
 
 if TYPE_CHECKING:
     from .device import ReferenceDevice
 
 
+class Point(NamedTuple):
+    """A timepoint of one of our own semaphores."""
+
+    semaphore: ReferenceSemaphore
+    value: int
+
+
 class Waiter(Protocol):
-    """Who is told when a timepoint is reached or has failed. Called with the device's lock held, so it must be brief."""
+    """Who is told when a timepoint is reached or has failed. Called with the device locked, so it must be brief."""
 
-    def reached(self, timepoint: Timepoint) -> None: ...
+    def reached(self, point: Point) -> None: ...
 
-    def failed(self, timepoint: Timepoint, error: HalError) -> None: ...
+    def failed(self, point: Point, error: HalError) -> None: ...
 
 
 class ReferenceSemaphore(Semaphore):
@@ -29,7 +36,7 @@ class ReferenceSemaphore(Semaphore):
         self._value = initial_value
         self._failure: HalError | None = None
         # Waiters by the value that they wait for, and a heap of those values: a signal looks only at what it reaches.
-        self._waiters: dict[int, dict[Waiter, Timepoint]] = {}
+        self._waiters: dict[int, dict[Waiter, Point]] = {}
         self._values: list[int] = []
 
     # --- what the host does
@@ -65,7 +72,7 @@ class ReferenceSemaphore(Semaphore):
             self._fail(error)
 
     def wait(self, value: int, timeout: float | None = None) -> None:
-        self.device.wait_semaphores([Timepoint(self, value)], timeout=timeout)
+        self.device.wait_semaphores([self @ value], timeout=timeout)
 
     # --- what happens to it; the device is locked
 
@@ -73,8 +80,8 @@ class ReferenceSemaphore(Semaphore):
         """Move the timeline forward and tell everyone who waited for what is now reached."""
         self._value = value
         while self._values and self._values[0] <= value:
-            for waiter, timepoint in self._waiters.pop(heapq.heappop(self._values)).items():
-                waiter.reached(timepoint)
+            for waiter, point in self._waiters.pop(heapq.heappop(self._values)).items():
+                waiter.reached(point)
 
     def _signal_from_queue(self, value: int) -> None:
         """Make the signal of a submission: a failed semaphore stays failed, a passed value stays passed."""
@@ -92,8 +99,8 @@ class ReferenceSemaphore(Semaphore):
         self._failure = error.again()
         waiters, self._waiters, self._values = self._waiters, {}, []
         for waiting in waiters.values():
-            for waiter, timepoint in waiting.items():
-                waiter.failed(timepoint, self._failure)
+            for waiter, point in waiting.items():
+                waiter.failed(point, self._failure)
 
     def _failed_with(self) -> HalError | None:
         return self._failure
@@ -101,16 +108,16 @@ class ReferenceSemaphore(Semaphore):
     def _has_reached(self, value: int) -> bool:
         return self._value >= value
 
-    def _register(self, waiter: Waiter, timepoint: Timepoint) -> None:
+    def _register(self, waiter: Waiter, point: Point) -> None:
         """Tell ``waiter`` later; only for a timepoint that is neither reached nor failed."""
-        if timepoint.value not in self._waiters:
-            self._waiters[timepoint.value] = {}
-            heapq.heappush(self._values, timepoint.value)
-        self._waiters[timepoint.value][waiter] = timepoint
+        if point.value not in self._waiters:
+            self._waiters[point.value] = {}
+            heapq.heappush(self._values, point.value)
+        self._waiters[point.value][waiter] = point
 
-    def _unregister(self, waiter: Waiter, timepoint: Timepoint) -> None:
+    def _unregister(self, waiter: Waiter, point: Point) -> None:
         """Do not tell ``waiter`` after all; nothing happens if it has been told."""
-        self._waiters.get(timepoint.value, {}).pop(waiter, None)
+        self._waiters.get(point.value, {}).pop(waiter, None)
 
     def _waiting(self) -> int:
         return sum(len(waiting) for waiting in self._waiters.values())
@@ -119,39 +126,39 @@ class ReferenceSemaphore(Semaphore):
 class HostWait:
     """A host thread that waits for all, or any, of several timepoints."""
 
-    def __init__(self, timepoints: tuple[Timepoint, ...], mode: WaitMode) -> None:
-        self._timepoints = timepoints
+    def __init__(self, points: tuple[Point, ...], mode: WaitMode) -> None:
+        self._points = points
         self._mode = mode
-        self._unreached = set(timepoints)
-        self._satisfied = not timepoints
+        self._unreached = set(points)
+        self._satisfied = not points
         self._failure: HalError | None = None
         self._woken = threading.Event()
 
     def begin(self) -> None:
-        """Look at every timepoint, and register where there is something to wait for. The device is locked."""
-        for timepoint in self._timepoints:
-            error = timepoint.semaphore._failed_with()
+        """Look at every point, and register where there is something to wait for. The device is locked."""
+        for point in self._points:
+            error = point.semaphore._failed_with()
             if error:
-                self.failed(timepoint, error)
-            elif timepoint.semaphore._has_reached(timepoint.value):
-                self.reached(timepoint)
+                self.failed(point, error)
+            elif point.semaphore._has_reached(point.value):
+                self.reached(point)
             else:
-                timepoint.semaphore._register(self, timepoint)
+                point.semaphore._register(self, point)
 
     def end(self) -> None:
         """Unregister from what was not reached. The device is locked."""
-        for timepoint in self._unreached:
-            timepoint.semaphore._unregister(self, timepoint)
+        for point in self._unreached:
+            point.semaphore._unregister(self, point)
 
-    def reached(self, timepoint: Timepoint) -> None:
-        self._unreached.discard(timepoint)
+    def reached(self, point: Point) -> None:
+        self._unreached.discard(point)
         if self._mode is WaitMode.ANY or not self._unreached:
             self._satisfied = True
             self._woken.set()
 
-    def failed(self, timepoint: Timepoint, error: HalError) -> None:
+    def failed(self, point: Point, error: HalError) -> None:
         # A failure counts even after another member was reached: the strict answer to any-satisfied-and-failed.
-        self._unreached.discard(timepoint)
+        self._unreached.discard(point)
         self._failure = self._failure or error
         self._woken.set()
 
@@ -171,4 +178,4 @@ class HostWait:
         if self._satisfied:
             return None
         missing = len(self._unreached)
-        return HalError(StatusCode.DEADLINE_EXCEEDED, f"{missing} of {len(self._timepoints)} timepoints not reached")
+        return HalError(StatusCode.DEADLINE_EXCEEDED, f"{missing} of {len(self._points)} timepoints not reached")

@@ -7,11 +7,12 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pytest_cuda2hal.hal import HalError, StatusCode, Timepoint
+from pytest_cuda2hal.hal import HalError, StatusCode
 
 if TYPE_CHECKING:
     from .device import ReferenceDevice
     from .queue import ReferenceQueue
+    from .semaphore import Point
 
 
 class State(enum.Enum):
@@ -34,8 +35,8 @@ class Submission:
         queue: ReferenceQueue,
         serial: int,
         work: Callable[[], None],
-        waits: tuple[Timepoint, ...],
-        signals: tuple[Timepoint, ...],
+        waits: tuple[Point, ...],
+        signals: tuple[Point, ...],
         *,
         on_own_thread: bool = False,
         on_failure: Callable[[], None] | None = None,
@@ -54,21 +55,21 @@ class Submission:
     def submit(self) -> None:
         """Look at every wait, and register where there is something to wait for."""
         self._device.unretired.add(self)
-        for timepoint in self._waits:
-            error = timepoint.semaphore._failed_with()
+        for point in self._waits:
+            error = point.semaphore._failed_with()
             if error:
-                self.failed(timepoint, error)
-            elif timepoint.semaphore._has_reached(timepoint.value):
-                self._unreached.discard(timepoint)
-            elif timepoint in self._unreached:
-                timepoint.semaphore._register(self, timepoint)
+                self.failed(point, error)
+            elif point.semaphore._has_reached(point.value):
+                self._unreached.discard(point)
+            elif point in self._unreached:
+                point.semaphore._register(self, point)
         self._start_if_ready()
 
-    def reached(self, timepoint: Timepoint) -> None:
-        self._unreached.discard(timepoint)
+    def reached(self, point: Point) -> None:
+        self._unreached.discard(point)
         self._start_if_ready()
 
-    def failed(self, timepoint: Timepoint, error: HalError) -> None:
+    def failed(self, point: Point, error: HalError) -> None:
         # Not retired here: that fails semaphores whose waiters may be submissions, and so on through a chain of any
         # length. The device retires them one after another instead, so the stack stays flat (F-9).
         self._device.retire_soon(self, error)
@@ -89,7 +90,7 @@ class Submission:
                 work()
         except HalError as raised:
             error = raised.again()
-        except Exception as raised:
+        except Exception as raised:  # noqa: BLE001 - a host call may raise anything (H-2)
             error = HalError(StatusCode.UNKNOWN, f"{type(raised).__name__}: {raised}")
         del work
         with self._device.changing():
@@ -101,13 +102,13 @@ class Submission:
             return
         self.state = State.RETIRED
         self._work = None
-        for timepoint in self._unreached:
-            timepoint.semaphore._unregister(self, timepoint)
+        for point in self._unreached:
+            point.semaphore._unregister(self, point)
         self._device.unretired.discard(self)
         if error and self._on_failure:
             self._on_failure()
-        for timepoint in self._signals:
+        for point in self._signals:
             if error:
-                timepoint.semaphore._fail(error)
+                point.semaphore._fail(error)
             else:
-                timepoint.semaphore._signal_from_queue(timepoint.value)
+                point.semaphore._signal_from_queue(point.value)

@@ -9,7 +9,7 @@ from ..hal import Capability
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the contract: the letters its clause ids begin with, its title, and where its cases lie below ``cts``."""
+    """A part of the contract: the letters its clause ids begin with, its title, its cases' folder below ``cts``."""
 
     id: str
     title: str

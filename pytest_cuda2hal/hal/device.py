@@ -46,7 +46,7 @@ class Device(abc.ABC):
     emulates something never earns a verdict: list in ``capabilities`` only what the HAL itself does.
 
     All methods may be called from any thread. Every ``queue_*`` operation takes a list of timepoints to wait for and a
-    list to signal, captures both and everything else it is given, and raises :class:`HalError` only when it had no effect.
+    list to signal, captures both and all else that it is given, and raises :class:`HalError` only if it had no effect.
     """
 
     capabilities: frozenset[Capability] = frozenset()
@@ -173,7 +173,7 @@ class Device(abc.ABC):
     ) -> None:
         """Call ``function`` once, after the waits and before the signals; capability ``host-call``.
 
-        An exception fails the signals: a :class:`HalError` with its own status, any other with ``UNKNOWN`` and its text.
+        An exception fails the signals: a :class:`HalError` with its own status, another with ``UNKNOWN`` and its text.
         """
         raise UnsupportedOperation(Capability.HOST_CALL.value)
 

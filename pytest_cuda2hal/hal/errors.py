@@ -1,7 +1,7 @@
 """Status codes and the errors that carry them.
 
-The codes are those of IREE and Abseil, with the same names and numbers, so that an adapter can pass on what its HAL said
-and a reader can look it up in either documentation.
+The codes are those of IREE and Abseil, with the same names and numbers: an adapter can pass on what its HAL said, and a
+reader can look it up in either documentation.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 class Answer:
     """What one profile answers to one variation point.
 
-    ``permitted`` holds the known answers that the profile allows, the usual one first. Empty together with ``undefined``
-    means that asking is not legal there. ``source`` names the file, release or text that says so.
+    ``permitted`` holds the known answers that the profile allows, the usual one first. With ``undefined`` it is empty:
+    asking is not legal there. ``source`` names the file, release or text that says so.
     """
 
     permitted: tuple[str, ...]

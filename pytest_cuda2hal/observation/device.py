@@ -64,8 +64,8 @@ class ObservedCommandBuffer(CommandBuffer):
 class ObservedDevice(Device):
     """Passes every operation on to ``inner``.
 
-    An operation that the backend lacks, or that its adapter emulates, ends the case: as *unsupported* (a skip that names
-    the capability), or on one of this project's own backends as a failure, since those promise everything.
+    An operation that the backend lacks, or that its adapter emulates, ends the case: as *unsupported* (a skip with the
+    capability), or on one of this project's own backends as a failure, since those promise everything.
     """
 
     def __init__(self, inner: Device, *, own: bool, deadline: float) -> None:

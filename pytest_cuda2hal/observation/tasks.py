@@ -27,7 +27,7 @@ class Task(Generic[T]):
     def _run(self) -> None:
         try:
             self._value = self._function()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - a skip or a failure of the case, raised again by result()
             self._error = error
         finally:
             del self._function

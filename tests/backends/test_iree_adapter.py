@@ -1,5 +1,6 @@
 """The adapter to IREE: what it adds to IREE, which should be next to nothing, and what it passes on."""
 
+import contextlib
 import math
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def test_importing_the_package_imports_nothing_of_iree():
         "import sys; from pytest_cuda2hal.backends.iree import BACKEND; "
         "sys.exit(any(name.split('.')[0] in ('iree', 'numpy') for name in sys.modules))"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-P", "-c", code], check=False, timeout=60).returncode == 0
 
 
 def test_the_variant_must_be_named():
@@ -60,16 +61,18 @@ def test_options_are_read_from_the_signature():
 
 
 def test_a_missing_package_is_an_answer_with_a_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numpy", None)
     monkeypatch.setitem(sys.modules, "iree", None)
     monkeypatch.setitem(sys.modules, "iree.runtime", None)
     with pytest.raises(BackendUnavailable) as raised:
         open_device("local-task")
-    assert "iree" in raised.value.reason
+    assert raised.value.reason == "the package iree-base-runtime is not installed"
+    assert "pytest-cuda2hal[iree]" in raised.value.remedy
     assert "\n" not in str(raised.value)
 
 
 PLACE = "c/runtime/src/iree/hal/buffer.c:437"
-VM_NOTE = "; while invoking native function hal.device.queue.fill; \n[ 0]   native hal.device.queue.fill:0 -"  # as 3.13 says it
+VM_NOTE = "; while invoking native function hal.device.queue.fill; \n[ 0]   native hal.device.queue.fill:0 -"
 
 
 @pytest.mark.parametrize(
@@ -140,14 +143,16 @@ def asynchronous(device):
 @pytest.mark.parametrize("variant", ["cuda", "hip"])
 def test_a_missing_driver_library_is_one_line_with_a_remedy(variant):
     pytest.importorskip("iree.runtime")
+    missing = None
     try:
         open_device(variant).close()
-    except BackendUnavailable as missing:
-        assert f"'{variant}'" in missing.reason
-        assert "\n" not in str(missing)
-        assert missing.remedy
-    else:
+    except BackendUnavailable as error:
+        missing = error
+    if missing is None:
         pytest.skip(f"this machine has {variant}")
+    assert f"'{variant}'" in missing.reason
+    assert "\n" not in str(missing)
+    assert missing.remedy
 
 
 def test_a_device_says_what_it_is(device):
@@ -377,14 +382,11 @@ def test_a_semaphore_twice_in_a_signal_list_reaches_iree_unchanged(device):
     # it undefined, so it is not tried there.
     if "vulkan" in device.info.name:
         return
-    try:
+    with contextlib.suppress(HalError):  # a synchronous driver reports it here as well
         device.queue_execute([], signal=[fallen @ 2, fallen @ 1])
-    except HalError as error:
-        assert error.code is StatusCode.INVALID_ARGUMENT
-    else:
-        with pytest.raises(HalError) as raised:
-            fallen.wait(3, SOON)
-        assert raised.value.code is StatusCode.INVALID_ARGUMENT
+    with pytest.raises(HalError) as raised:
+        fallen.wait(3, SOON)
+    assert raised.value.code is StatusCode.INVALID_ARGUMENT
 
 
 def test_a_submission_that_blocks_lets_other_threads_run(device):
@@ -489,7 +491,7 @@ def test_handles_may_outlive_the_device(device):
 
 def run(code):
     """Run Python code in a process of its own; return its exit status and what it said."""
-    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], check=False, timeout=60, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -1,0 +1,55 @@
+"""``python -m pytest_cuda2hal``: run every backend, probe one, or print results as tables."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m pytest_cuda2hal", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    matrix = commands.add_parser("matrix", help="run the suite on every backend that this machine can run")
+    matrix.add_argument("--backend", action="append", metavar="SPEC", help="only these (repeatable, comma lists)")
+    matrix.add_argument("--effort", choices=["quick", "full", "soak"], default="full")
+    matrix.add_argument("--timeout", type=float, default=900.0, metavar="SECONDS", help="for each (default: 900)")
+    matrix.add_argument("--output", type=Path, metavar="DIR", help="keep reports and logs here")
+
+    table = commands.add_parser("table", help="print reports of --hal-report as a Markdown page")
+    table.add_argument("reports", nargs="+", type=Path, metavar="REPORT.json")
+    table.add_argument("--output", type=Path, metavar="FILE", help="write there instead of printing")
+
+    probe = commands.add_parser("probe", help="open one backend in this process and say what it is")
+    probe.add_argument("spec", metavar="SPEC")
+
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "matrix":
+        from .matrix import run_matrix
+
+        return run_matrix(chosen.backend, chosen.effort, chosen.timeout, chosen.output)
+    if chosen.command == "table":
+        from .tables import results_page
+
+        page = results_page(chosen.reports)
+        if chosen.output:
+            chosen.output.write_text(page, encoding="utf-8")
+        else:
+            print(page, end="")
+        return 0
+    from .probe import probe_in_process
+    from .registry import Registry, SpecError, parse_spec
+
+    try:
+        answer = probe_in_process(Registry().resolve(parse_spec(chosen.spec)))
+    except SpecError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 4
+    print("\n".join(answer.lines()) if answer.available else f"ERROR: {answer.problem}")
+    return 0 if answer.available else 4
+
+
+if __name__ == "__main__":
+    sys.exit(main())
