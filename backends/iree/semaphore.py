@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable
 
@@ -11,19 +12,21 @@ from pytest_cuda2hal.hal import HalError, Semaphore, StatusCode, checked_timeout
 from .route import Owned, Route
 from .status import STATUS_ERRORS, raise_status
 
-#: The longest time, in nanoseconds, that one call into IREE waits: IREE's wait cannot be interrupted, and Python runs
-#: its signal handlers (Ctrl-C) only between calls.
+#: The longest time, in nanoseconds, that one call into IREE waits on the main thread: IREE's wait cannot be interrupted,
+#: and Python runs its signal handlers (Ctrl-C) only between calls, and only there.
 SLICE = 200_000_000
+#: IREE_TIME_INFINITE_FUTURE
+_FOREVER = 2**63 - 1
 
 
 def wait_in_slices(
     wait: Callable[[int], bool], look: Callable[[], object], timeout: float | None, what: Callable[[], str]
 ) -> None:
-    """Wait with the GIL released, in slices of :data:`SLICE`, until ``timeout`` seconds are over.
+    """Wait with the GIL released until ``timeout`` seconds are over.
 
-    A wait of less than a slice is one call with the exact deadline. A longer one is several calls, of which the last
-    has the exact deadline; so an endless one never exercises IREE's infinite timeout, and a wake-up that IREE loses in
-    one call is made good by the next: only a wait shorter than a slice, or its lateness, can show it.
+    On the main thread in slices of :data:`SLICE`, the last one with the exact deadline. A wake-up that IREE loses in one
+    call is made good by the next there, so it shows as lateness only. On any other thread it is one call, with IREE's own
+    infinite deadline if there is no timeout: nothing is made good.
 
     :param wait: IREE's wait: takes a deadline on ``time.monotonic_ns``; True when reached, False when the time is over.
     :param look: raises the failure of what is waited for, if there is one.
@@ -31,14 +34,12 @@ def wait_in_slices(
     :raises HalError: the failure, or ``DEADLINE_EXCEEDED``.
     """
     timeout = checked_timeout(timeout)
-    begin = time.monotonic_ns()
+    now = time.monotonic_ns()
     # Rounded up: never early. Beyond a century it is for ever.
-    end = None if timeout is None or timeout > 3.2e9 else begin + math.ceil(timeout * 1e9)
-    now = begin
+    end = _FOREVER if timeout is None or timeout > 3.2e9 else now + math.ceil(timeout * 1e9)
+    sliced = threading.current_thread() is threading.main_thread()
     while True:
-        slice_end = now + SLICE
-        last = end is not None and end <= slice_end
-        deadline = end if end is not None and end <= slice_end else slice_end
+        deadline = min(end, now + SLICE) if sliced else end
         try:
             if wait(deadline):
                 return
@@ -49,7 +50,7 @@ def wait_in_slices(
                 look()
         except STATUS_ERRORS as error:
             raise_status(error)
-        if last:
+        if deadline == end:
             raise HalError(StatusCode.DEADLINE_EXCEEDED, f"{what()} not reached within {timeout} s")
 
 

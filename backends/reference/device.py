@@ -53,6 +53,7 @@ class ReferenceDevice(Device):
     semaphore_class: ClassVar[type[ReferenceSemaphore]] = ReferenceSemaphore
     submission_class: ClassVar[type[Submission]] = Submission
     queue_class: ClassVar[type[ReferenceQueue]] = ReferenceQueue
+    host_wait_class: ClassVar[type[HostWait]] = HostWait
 
     def __init__(self, rules: Profile, *, seed: int | None = None, queues: int = 4, memory: int = 64 * 2**20) -> None:
         self.rules = rules
@@ -107,7 +108,7 @@ class ReferenceDevice(Device):
     ) -> None:
         points = self._own_points(timepoints)
         timeout = checked_timeout(timeout)
-        wait = HostWait(points, mode)
+        wait = self.host_wait_class(points, mode)
         with self.changing():
             wait.begin()
         try:

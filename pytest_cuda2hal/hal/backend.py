@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -37,7 +38,7 @@ class Backend:
 
     def options(self) -> dict[str, inspect.Parameter]:
         """Return the option names that ``open`` takes, with their parameters."""
-        signature = inspect.signature(self.open, eval_str=True)
+        signature = inspect.signature(self.open)
         return {
             name: parameter
             for name, parameter in signature.parameters.items()
@@ -55,8 +56,21 @@ class Backend:
             if key not in known:
                 listed = ", ".join(sorted(known)) or "none"
                 raise BadOption(f"backend '{self.name}' has no option '{key}'; known options: {listed}")
-            result[key] = _parsed(self.name, key, text, known[key].annotation)
+            result[key] = _parsed(self.name, key, text, self._annotation(known[key]))
         return result
+
+    def _annotation(self, parameter: inspect.Parameter) -> object:
+        """Return a parameter's type; one that cannot be evaluated at run time counts as text."""
+        annotation: object = parameter.annotation
+        if not isinstance(annotation, str):
+            return annotation
+        names = getattr(inspect.unwrap(self.open), "__globals__", {})
+        if inspect.isclass(self.open):
+            names = vars(sys.modules[self.open.__module__])
+        try:
+            return eval(annotation, dict(names))  # the annotation of code that is about to run anyway
+        except NameError:
+            return str
 
 
 def _parsed(backend: str, key: str, text: str, annotation: object) -> object:

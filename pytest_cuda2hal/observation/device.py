@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import pytest
 
@@ -61,8 +63,18 @@ class ObservedCommandBuffer(CommandBuffer):
         self.inner = inner
 
 
+class LentLists(NamedTuple):
+    """What a HAL is given to wait for and to signal, for the time of one call."""
+
+    wait: list[Timepoint]
+    signal: list[Timepoint]
+
+
 class ObservedDevice(Device):
     """Passes every operation on to ``inner``.
+
+    Every list that the HAL is given is emptied when its call is over, so that one which kept the list instead of what
+    was in it (Q-15) has lost it.
 
     An operation that the backend lacks, or that its adapter emulates, ends the case: as *unsupported* (a skip with the
     capability), or on one of this project's own backends as a failure, since those promise everything.
@@ -145,7 +157,9 @@ class ObservedDevice(Device):
         if not one_shot:
             self.need(Capability.REUSABLE_COMMANDS)
         listed = checked_commands(tuple(commands))
-        inner = self.inner.create_command_buffer(self._inner_commands(listed), one_shot=one_shot)
+        lent = self._inner_commands(listed)
+        inner = self.inner.create_command_buffer(lent, one_shot=one_shot)
+        lent.clear()
         return ObservedCommandBuffer(listed, inner, one_shot=one_shot)
 
     def queue_execute(
@@ -156,19 +170,21 @@ class ObservedDevice(Device):
         signal: Iterable[Timepoint] = (),
         queue: int = 0,
     ) -> None:
-        waits, signals = self._before(wait, signal, queue)
         if isinstance(commands, ObservedCommandBuffer):
             listed = commands.commands
-            self.inner.queue_execute(commands.inner, wait=_inner(waits), signal=_inner(signals), queue=queue)
+            inner: list[Command] | CommandBuffer = commands.inner
         else:
             assert not isinstance(commands, CommandBuffer), "record command buffers with device.create_command_buffer"
             listed = checked_commands(commands)
             inner = self._inner_commands(listed)
-            self.inner.queue_execute(inner, wait=_inner(waits), signal=_inner(signals), queue=queue)
+        what = " ".join(map(_text, listed[:4])) or "barrier"
+        with self._submitting(what, wait, signal, queue) as lent:
+            self.inner.queue_execute(inner, wait=lent.wait, signal=lent.signal, queue=queue)
+        if isinstance(inner, list):
+            inner.clear()
         for command in listed:
             if isinstance(command, Hold) and isinstance(command.latch, ObservedLatch):
                 self._holds.append((queue, weakref.ref(command.latch)))
-        self._record(" ".join(map(_text, listed[:4])) or "barrier", waits, signals, queue)
 
     def queue_fill(
         self,
@@ -181,17 +197,16 @@ class ObservedDevice(Device):
         signal: Iterable[Timepoint] = (),
         queue: int = 0,
     ) -> None:
-        waits, signals = self._before(wait, signal, queue)
-        self.inner.queue_fill(
-            _buffer(target),
-            pattern,
-            offset=offset,
-            length=length,
-            wait=_inner(waits),
-            signal=_inner(signals),
-            queue=queue,
-        )
-        self._record(f"fill({_name(target)})", waits, signals, queue)
+        with self._submitting(f"fill({_name(target)})", wait, signal, queue) as lent:
+            self.inner.queue_fill(
+                _buffer(target),
+                pattern,
+                offset=offset,
+                length=length,
+                wait=lent.wait,
+                signal=lent.signal,
+                queue=queue,
+            )
 
     def queue_copy(
         self,
@@ -205,18 +220,17 @@ class ObservedDevice(Device):
         signal: Iterable[Timepoint] = (),
         queue: int = 0,
     ) -> None:
-        waits, signals = self._before(wait, signal, queue)
-        self.inner.queue_copy(
-            _buffer(source),
-            _buffer(target),
-            source_offset=source_offset,
-            target_offset=target_offset,
-            length=length,
-            wait=_inner(waits),
-            signal=_inner(signals),
-            queue=queue,
-        )
-        self._record(f"copy({_name(source)} → {_name(target)})", waits, signals, queue)
+        with self._submitting(f"copy({_name(source)} → {_name(target)})", wait, signal, queue) as lent:
+            self.inner.queue_copy(
+                _buffer(source),
+                _buffer(target),
+                source_offset=source_offset,
+                target_offset=target_offset,
+                length=length,
+                wait=lent.wait,
+                signal=lent.signal,
+                queue=queue,
+            )
 
     def queue_update(
         self,
@@ -229,11 +243,10 @@ class ObservedDevice(Device):
         queue: int = 0,
     ) -> None:
         self.need(Capability.UPDATE)
-        waits, signals = self._before(wait, signal, queue)
-        self.inner.queue_update(
-            _buffer(target), data, offset=offset, wait=_inner(waits), signal=_inner(signals), queue=queue
-        )
-        self._record(f"update({_name(target)})", waits, signals, queue)
+        with self._submitting(f"update({_name(target)})", wait, signal, queue) as lent:
+            self.inner.queue_update(
+                _buffer(target), data, offset=offset, wait=lent.wait, signal=lent.signal, queue=queue
+            )
 
     def queue_alloca(
         self,
@@ -244,9 +257,8 @@ class ObservedDevice(Device):
         queue: int = 0,
     ) -> ObservedBuffer:
         self.need(Capability.ASYNC_ALLOC)
-        waits, signals = self._before(wait, signal, queue)
-        inner = self.inner.queue_alloca(size, wait=_inner(waits), signal=_inner(signals), queue=queue)
-        self._record(f"alloca({size})", waits, signals, queue)
+        with self._submitting(f"alloca({size})", wait, signal, queue) as lent:
+            inner = self.inner.queue_alloca(size, wait=lent.wait, signal=lent.signal, queue=queue)
         return ObservedBuffer(self, inner)
 
     def queue_dealloca(
@@ -258,9 +270,8 @@ class ObservedDevice(Device):
         queue: int = 0,
     ) -> None:
         self.need(Capability.ASYNC_ALLOC)
-        waits, signals = self._before(wait, signal, queue)
-        self.inner.queue_dealloca(_buffer(buffer), wait=_inner(waits), signal=_inner(signals), queue=queue)
-        self._record(f"dealloca({_name(buffer)})", waits, signals, queue)
+        with self._submitting(f"dealloca({_name(buffer)})", wait, signal, queue) as lent:
+            self.inner.queue_dealloca(_buffer(buffer), wait=lent.wait, signal=lent.signal, queue=queue)
 
     def queue_host_call(
         self,
@@ -271,9 +282,8 @@ class ObservedDevice(Device):
         queue: int = 0,
     ) -> None:
         self.need(Capability.HOST_CALL)
-        waits, signals = self._before(wait, signal, queue)
-        self.inner.queue_host_call(function, wait=_inner(waits), signal=_inner(signals), queue=queue)
-        self._record("host call", waits, signals, queue)
+        with self._submitting("host call", wait, signal, queue) as lent:
+            self.inner.queue_host_call(function, wait=lent.wait, signal=lent.signal, queue=queue)
 
     def queue_flush(self, queue: int = 0) -> None:
         self.need(Capability.FLUSH)
@@ -331,16 +341,26 @@ class ObservedDevice(Device):
                     inner.append(command)
         return inner
 
-    def _before(
-        self, wait: Iterable[Timepoint], signal: Iterable[Timepoint], queue: int
-    ) -> tuple[tuple[Timepoint, ...], tuple[Timepoint, ...]]:
-        """Capture both lists, and end the case where the backend would block its caller for good."""
+    @contextlib.contextmanager
+    def _submitting(
+        self, what: str, wait: Iterable[Timepoint], signal: Iterable[Timepoint], queue: int
+    ) -> Iterator[LentLists]:
+        """Lend the HAL lists for one call, and record the submission if it accepts.
+
+        Ends the case where the backend would block its caller for good.
+        """
         waits, signals = captured(wait), captured(signal)
         if not self.has(Capability.ASYNC_SUBMIT) and not all(map(_is_settled, waits)):
             self.need(Capability.ASYNC_SUBMIT, "the case submits before its waits are reached")
         if not self.has(Capability.SAME_QUEUE_OUT_OF_ORDER) and self._is_awaited(signals, queue):
             self.need(Capability.SAME_QUEUE_OUT_OF_ORDER, "the case submits a producer behind its consumer")
-        return waits, signals
+        lent = LentLists(_inner(waits), _inner(signals))
+        try:
+            yield lent
+        finally:
+            lent.wait.clear()
+            lent.signal.clear()
+        self.log.add(what, queue, _points(waits), _points(signals))
 
     def _is_awaited(self, signals: tuple[Timepoint, ...], queue: int) -> bool:
         """Tell whether an earlier submission of the queue waits for what ``signals`` would reach."""
@@ -351,9 +371,6 @@ class ObservedDevice(Device):
             if record.queue == queue
             for point in record.waits
         )
-
-    def _record(self, what: str, waits: tuple[Timepoint, ...], signals: tuple[Timepoint, ...], queue: int) -> None:
-        self.log.add(what, queue, _points(waits), _points(signals))
 
 
 def _points(timepoints: tuple[Timepoint, ...]) -> tuple[Point, ...]:
