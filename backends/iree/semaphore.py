@@ -12,8 +12,8 @@ from pytest_cuda2hal.hal import HalError, Semaphore, StatusCode, checked_timeout
 from .route import Owned, Route
 from .status import STATUS_ERRORS, raise_status
 
-#: The longest time, in nanoseconds, that one call into IREE waits on the main thread: IREE's wait cannot be interrupted,
-#: and Python runs its signal handlers (Ctrl-C) only between calls, and only there.
+#: The longest time, in nanoseconds, that one call into IREE waits on the main thread: IREE's wait cannot be
+#: interrupted, and Python runs its signal handlers (Ctrl-C) only between calls, and only there.
 SLICE = 200_000_000
 #: IREE_TIME_INFINITE_FUTURE
 _FOREVER = 2**63 - 1
@@ -24,9 +24,9 @@ def wait_in_slices(
 ) -> None:
     """Wait with the GIL released until ``timeout`` seconds are over.
 
-    On the main thread in slices of :data:`SLICE`, the last one with the exact deadline. A wake-up that IREE loses in one
-    call is made good by the next there, so it shows as lateness only. On any other thread it is one call, with IREE's own
-    infinite deadline if there is no timeout: nothing is made good.
+    On the main thread in slices of :data:`SLICE`, the last one with the exact deadline. A wake-up that IREE loses in
+    one call is made good by the next there, so it shows as lateness only. On any other thread it is one call, with
+    IREE's own infinite deadline if there is no timeout: nothing is made good.
 
     :param wait: IREE's wait: takes a deadline on ``time.monotonic_ns``; True when reached, False when the time is over.
     :param look: raises the failure of what is waited for, if there is one.
@@ -83,6 +83,9 @@ class IreeSemaphore(Semaphore):
         of code UNKNOWN and one without a message arrive as they are, any other as UNKNOWN with its message. This is why
         the capability ``fail-code`` is not declared.
         """
+        if error.code is StatusCode.OK:
+            # Neither function is made for it: the bindings cannot say OK, and a status of none is no legal argument.
+            raise ValueError("a semaphore cannot be failed with OK")
         if error.message or error.code is StatusCode.UNKNOWN:
             try:
                 self.owned.handle.fail(error.message)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import platform
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import ClassVar
 
 from pytest_cuda2hal.hal import (
@@ -43,6 +43,25 @@ def _nothing() -> None:
     """The work of a barrier."""
 
 
+class Changing:
+    """What :meth:`ReferenceDevice.changing` returns; a class of its own, since it is entered for every operation."""
+
+    def __init__(self, device: ReferenceDevice) -> None:
+        self._device = weakref.ref(device)
+        self._lock = device.lock
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        device = self._device()
+        try:
+            if device is not None:
+                device.retire_failed()
+        finally:
+            self._lock.release()
+
+
 class ReferenceDevice(Device):
     """A device in host memory.
 
@@ -54,9 +73,11 @@ class ReferenceDevice(Device):
     submission_class: ClassVar[type[Submission]] = Submission
     queue_class: ClassVar[type[ReferenceQueue]] = ReferenceQueue
     host_wait_class: ClassVar[type[HostWait]] = HostWait
+    buffer_class: ClassVar[type[ReferenceBuffer]] = ReferenceBuffer
 
     def __init__(self, rules: Profile, *, seed: int | None = None, queues: int = 4, memory: int = 64 * 2**20) -> None:
         self.rules = rules
+        self._value_max = rules.value_max
         self.profile = rules.name
         self.capabilities = EVERY_CAPABILITY
         if not rules.failure_state:
@@ -64,6 +85,7 @@ class ReferenceDevice(Device):
         self.queue_count = queues
         self.info = DeviceInfo("host memory", {"python": platform.python_version()})
         self.lock = threading.Lock()
+        self._changing = Changing(self)
         self.memory = Memory(memory)
         self.unretired: set[Submission] = set()
         self._to_retire: deque[tuple[Submission, HalError]] = deque()
@@ -78,16 +100,15 @@ class ReferenceDevice(Device):
         # When the last handle goes without a close, the workers end too.
         weakref.finalize(self, _stop_all, self._queues)
 
-    @contextlib.contextmanager
-    def changing(self) -> Iterator[None]:
-        """Hold the lock, and before letting go retire every submission that failed in the meantime, one by one."""
-        with self.lock:
-            try:
-                yield
-            finally:
-                while self._to_retire:
-                    submission, error = self._to_retire.popleft()
-                    submission.retire(error)
+    def changing(self) -> AbstractContextManager[None]:
+        """Hold the lock for a ``with`` block, and before letting go retire every submission that failed in it."""
+        return self._changing
+
+    def retire_failed(self) -> None:
+        """Retire the submissions that failed during the present change, one by one; the device is locked."""
+        while self._to_retire:
+            submission, error = self._to_retire.popleft()
+            submission.retire(error)
 
     def retire_soon(self, submission: Submission, error: HalError) -> None:
         """Have ``submission`` fail when the present change is over; the device is locked."""
@@ -109,9 +130,9 @@ class ReferenceDevice(Device):
         points = self._own_points(timepoints)
         timeout = checked_timeout(timeout)
         wait = self.host_wait_class(points, mode)
-        with self.changing():
-            wait.begin()
         try:
+            with self.changing():
+                wait.begin()
             wait.block(timeout)
         finally:
             with self.changing():
@@ -124,8 +145,8 @@ class ReferenceDevice(Device):
 
     def check_value_range(self, value: int) -> None:
         """Refuse a value above the profile's largest."""
-        if value > self.rules.value_max:
-            raise HalError(StatusCode.OUT_OF_RANGE, f"{value} is above the largest value, {self.rules.value_max}")
+        if value > self._value_max:
+            raise HalError(StatusCode.OUT_OF_RANGE, f"{value} is above the largest value, {self._value_max}")
 
     def check_can_fail(self) -> None:
         """Refuse to fail anything where the profile knows no failure."""
@@ -184,7 +205,7 @@ class ReferenceDevice(Device):
             raise HalError(StatusCode.INVALID_ARGUMENT, f"a buffer has at least 1 byte, not {size}")
         if size > self.memory.total:
             raise HalError(StatusCode.RESOURCE_EXHAUSTED, f"{size} bytes asked for, the device has {self.memory.total}")
-        buffer = ReferenceBuffer(self, size)
+        buffer = self.buffer_class(self, size)
         buffer.from_queue = True
 
         def allocate() -> None:
@@ -204,9 +225,12 @@ class ReferenceDevice(Device):
         queue: int = 0,
     ) -> None:
         owned = own_buffer(self, buffer)
-        if not owned.from_queue or owned.dealloca_queued:
+        with self.lock:
+            odd = not owned.from_queue or owned.dealloca_queued
+            owned.dealloca_queued = True
+        if odd:
             if self.rules.usual("odd-dealloca") == "INVALID_ARGUMENT":
-                what = "has been deallocated" if owned.dealloca_queued else "was not allocated by a queue"
+                what = "has been deallocated" if owned.from_queue else "was not allocated by a queue"
                 raise HalError(StatusCode.INVALID_ARGUMENT, f"the buffer {what}")
             self._submit(_nothing, wait, signal, queue)
             return
@@ -219,7 +243,6 @@ class ReferenceDevice(Device):
         def undo() -> None:
             owned.dealloca_queued = False
 
-        owned.dealloca_queued = True
         try:
             self._submit(free, wait, signal, queue, on_failure=undo)
         except BaseException:
@@ -256,9 +279,10 @@ class ReferenceDevice(Device):
                 on_own_thread=on_own_thread,
                 on_failure=on_failure,
             )
-            submission.submit()
             if self._lost:
-                submission.retire(self._lost)
+                submission.retire(self._lost)  # and so it never comes to a queue
+            else:
+                submission.submit()
 
     def _own_points(self, timepoints: Iterable[Timepoint]) -> tuple[Point, ...]:
         points: list[Point] = []
@@ -289,7 +313,7 @@ class ReferenceDevice(Device):
             raise HalError(StatusCode.INVALID_ARGUMENT, f"a buffer has at least 1 byte, not {size}")
         with self.changing():
             self._check_open()
-            buffer = ReferenceBuffer(self, size)
+            buffer = self.buffer_class(self, size)
             buffer.allocate(self.memory)
             self._buffers.add(buffer)
         return buffer
@@ -297,7 +321,7 @@ class ReferenceDevice(Device):
     def create_latch(self) -> Latch:
         with self.changing():
             self._check_open()
-            latch = ReferenceLatch()
+            latch = ReferenceLatch(self)
             self._latches.add(latch)
         return latch
 

@@ -86,7 +86,8 @@ class ReferenceBuffer(Buffer):
 class ReferenceLatch(Latch):
     """A latch; its device opens it when it closes."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: ReferenceDevice) -> None:
+        self.device = weakref.ref(device)
         self._opened = threading.Event()
 
     def open(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import random
 import threading
 from queue import SimpleQueue
@@ -41,8 +42,9 @@ def work_off(inbox: SimpleQueue[Submission | None], choice: random.Random | None
             submission = inbox.get()
             if submission is None:
                 return
-            ready.append(submission)
+            if in_order:
+                bisect.insort(ready, submission, key=lambda one: one.serial)
+            else:
+                ready.append(submission)
             del submission  # while the worker sleeps in get(), it must not keep finished work alive
-        if in_order:
-            ready.sort(key=lambda submission: submission.serial)
         ready.pop(choice.randrange(len(ready)) if choice and not in_order else 0).run()

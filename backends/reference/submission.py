@@ -84,13 +84,15 @@ class Submission:
 
     def run(self) -> None:
         """Do the work and retire. The device is not locked; what the work raises is the submission's failure."""
-        work, error = self._work, None
+        error: HalError | None = None
+        with self._device.lock:
+            work = self._work if self.state is State.IN_FLIGHT else None
         try:
-            if work and self.state is State.IN_FLIGHT:
+            if work:
                 work()
         except HalError as raised:
             error = raised.again()
-        except Exception as raised:  # noqa: BLE001 - a host call may raise anything (H-2)
+        except BaseException as raised:  # noqa: BLE001 - a host call may raise anything (H-2), SystemExit included
             error = HalError(StatusCode.UNKNOWN, f"{type(raised).__name__}: {raised}")
         del work
         with self._device.changing():
