@@ -33,7 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.command == "table":
         from .tables import results_page
 
-        page = results_page(chosen.reports)
+        try:
+            page = results_page(chosen.reports)
+        except (OSError, ValueError, KeyError) as error:
+            print(f"ERROR: not a report that can be read: {type(error).__name__}: {error}", file=sys.stderr)
+            return 4
         if chosen.output:
             chosen.output.write_text(page, encoding="utf-8")
         else:

@@ -25,7 +25,7 @@ def check_markers(cases: Iterable[pytest.Item]) -> None:
                 try:
                     clause(name)
                 except UnknownClause as error:
-                    problems.append(f"{case_id(item)}: {error.args[0]}")
+                    problems.append(f"{case_id(item)}: {error}")
         for mark in item.iter_markers("hal_requires"):
             problems += [
                 f"{case_id(item)}: {name!r} is no Capability" for name in mark.args if not isinstance(name, Capability)
@@ -34,17 +34,24 @@ def check_markers(cases: Iterable[pytest.Item]) -> None:
         raise pytest.UsageError(*dict.fromkeys(problems))
 
 
-def select_clauses(config: pytest.Config, items: list[pytest.Item], wanted: tuple[str, ...]) -> None:
-    """Keep only the cases that check one of the wanted clauses (``--hal-clause``).
+def wanted_clauses(wanted: tuple[str, ...]) -> set[str]:
+    """Return the ids of ``--hal-clause``.
 
     :raises pytest.UsageError: there is no such clause.
     """
     try:
         ids = {clause(name).id for name in wanted}
     except UnknownClause as error:
-        raise pytest.UsageError(f"--hal-clause: {error.args[0]}") from None
+        raise pytest.UsageError(f"--hal-clause: {error}") from None
+    return ids
+
+
+def select_clauses(config: pytest.Config, items: list[pytest.Item], wanted: tuple[str, ...]) -> None:
+    """Keep only the cases that check one of the wanted clauses."""
+    ids = wanted_clauses(wanted)
     kept = [item for item in items if ids.intersection(CaseState.of(item).clauses)]
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    keep = set(kept)
+    config.hook.pytest_deselected(items=[item for item in items if item not in keep])
     items[:] = kept
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
 
 from .case import CaseState
 from .contract import CLAUSES
-from .identity import case_id
+from .identity import case_id, suite_folder
 from .observation.log import DeadlineExpired
+from .observation.settle import NotYetViolated
 from .plugin import PROPERTY
 from .verdicts import Outcome
 
 SECTION = "HAL conformance"
+#: How much of a message a report repeats.
+MESSAGE_LINES = 30
 
 
 def complete_report(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport) -> None:
@@ -28,6 +32,8 @@ def complete_report(item: pytest.Item, call: pytest.CallInfo[Any], report: pytes
     if report.when == "call" or not report.passed:
         report.user_properties = [pair for pair in report.user_properties if pair[0] != PROPERTY]
         report.user_properties.append((PROPERTY, _data(item, call, state, report, evidence)))
+    if report.when == "teardown":
+        state.devices.clear()  # an item lives as long as the session: the logs of all devices would stay alive
 
 
 def _data(
@@ -36,7 +42,8 @@ def _data(
     """Return plain data that survives the way between processes."""
     outcome = Outcome.PASS if report.passed else Outcome.FAIL
     if report.skipped:
-        outcome = Outcome.UNSUPPORTED
+        unsupported = call.excinfo is not None and str(call.excinfo.value).startswith("unsupported: ")
+        outcome = Outcome.UNSUPPORTED if unsupported else Outcome.SET_ASIDE
     elif report.failed and call.excinfo is not None and call.excinfo.errisinstance(DeadlineExpired):
         outcome = Outcome.HANG
     message = ""
@@ -57,39 +64,43 @@ def _data(
 
 
 def _evidence(item: pytest.Item, call: pytest.CallInfo[Any], state: CaseState) -> str:
-    frames: list[dict[str, object]] = []
-    text = ""
+    error = call.excinfo.value if call.excinfo is not None else None
     if call.excinfo is not None:
-        frames = [dict(entry.frame.f_locals) for entry in call.excinfo.traceback]
-        text = str(call.excinfo.value)
-    state.name_objects(frames)
-    lines: list[str] = []
-    for name in state.clauses:
-        lines += [f"{name}  {CLAUSES[name].text}"]
+        state.name_objects([dict(entry.frame.f_locals) for entry in call.excinfo.traceback])
+    blocks = [[f"{name}  {CLAUSES[name].text}" for name in state.clauses], _seen(error, state)]
+    for device in state.devices:
+        # After the close, asking a native HAL could crash the process.
+        alive = [] if device.closed else device.log.live_semaphores()[:12]
+        values = [device.log.state(semaphore.serial) for semaphore in alive]
+        blocks.append([f"now       {', '.join(values)}"] if values else [])
+        blocks.append(device.log.listing())
+    blocks.append([f"replay    {_replay(item)}"])
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _seen(error: BaseException | None, state: CaseState) -> list[str]:
+    """Return what was expected and what was seen, in the case's own names."""
+    text = str(error) if error is not None else ""
+    for device in state.devices:
+        observed = device.log.disagreement
+        if observed is not None and repr(observed) in text:
+            lines = [f"expected  {observed.expected}", f"seen      {observed.seen}"]
+            if isinstance(error, NotYetViolated):
+                lines[-1] += ", while settling"
+            return [device.log.named(line) for line in lines]
     for device in state.devices:
         text = device.log.named(text)
-    if text:
-        lines += ["", *text.splitlines()[:30]]
-    for device in state.devices:
-        points = getattr(call.excinfo.value, "points", ()) if call.excinfo is not None else ()
-        if points:
-            lines += ["", *("  " + line for line in device.log.explain(points))]
-        listing = device.log.listing()
-        states = [device.log.state(semaphore.serial) for semaphore in device.log.live_semaphores()[:12]]
-        if states:
-            lines += ["", "now  " + ", ".join(states)]
-        lines += listing
-    identity = case_id(item)
+    return text.splitlines()[:MESSAGE_LINES]
+
+
+def _replay(item: pytest.Item) -> str:
+    """Return the command that runs the case again, and nothing else."""
+    path = item.path.resolve()
+    name = item.nodeid.partition("::")[2]
+    if path.is_relative_to(suite_folder()):
+        parts = path.relative_to(suite_folder()).with_suffix("").parts
+        target = f"--pyargs {shlex.quote('::'.join(['.'.join(['pytest_cuda2hal.cts', *parts]), name]))}"
+    else:
+        target = shlex.quote(item.nodeid)
     backend = item.callspec.params["hal_backend"]  # type: ignore[attr-defined]
-    lines += ["", f"replay  pytest --pyargs pytest_cuda2hal.cts -k '{_expression(identity)}' --backend={backend}"]
-    return "\n".join(lines)
-
-
-def _expression(identity: str) -> str:
-    """Return what ``-k`` takes to find the case again."""
-    module, _, function = identity.rpartition("::")
-    name, bracket, parameters = function.partition("[")
-    words = [module.rpartition("/")[2], name]
-    if bracket and parameters.removesuffix("]").replace("-", "_").isidentifier():
-        words.append(parameters.removesuffix("]"))
-    return " and ".join(words)
+    return f"pytest {target} --backend={shlex.quote(backend)}"

@@ -1,7 +1,7 @@
 """What a case is called: ``folder/module::function[params]`` below the suite, with no backend and no path in it.
 
-Results, replay lines, and later baselines and shards use this alone, so that they mean the same on every machine,
-however the suite was installed and whatever folder pytest was started in.
+Results, and later baselines and shards, use this alone, so that they mean the same on every machine, however the suite
+was installed and whatever folder pytest was started in.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from .registry import Registry, SpecError, parse_spec, parse_specs
 
 #: Seconds for a wait, and for a whole case, of a HAL in native code. A case that still runs then holds the GIL or
 #: ignores every deadline; the interpreter's C watchdog ends its process, xdist starts another, and the run goes on.
-NATIVE_WAIT_DEADLINE = 5
+NATIVE_WAIT_DEADLINE = 10
 NATIVE_CASE_DEADLINE = 40
 COLUMNS = ("pass", "fail", "hang", "crash", "unsupported")
 
@@ -41,7 +42,7 @@ def run_matrix(specs: list[str] | None, effort: str, timeout: float, output: Pat
     """Run the matrix and return 1 if one of this project's own backends failed, else 0; 4 for a bad spec."""
     try:
         wanted = [spec.text for spec in parse_specs(specs)] if specs else _every_backend()
-        for text in wanted:
+        for text in wanted if specs else ():
             Registry().resolve(parse_spec(text))
     except SpecError as error:
         print(f"ERROR: {error}", file=sys.stderr)
@@ -53,7 +54,7 @@ def run_matrix(specs: list[str] | None, effort: str, timeout: float, output: Pat
     for text in wanted:
         answer = probe(parse_spec(text))
         if not answer.available:
-            rows.append(Row(text, "unavailable", note=answer.problem))
+            rows.append(Row(text, "unavailable", note=answer.problem, own=_is_own(text) and not answer.lacking))
             continue
         print("\n".join(answer.lines()), flush=True)
         row = _run(answer, effort, timeout, output.resolve())
@@ -64,13 +65,25 @@ def run_matrix(specs: list[str] | None, effort: str, timeout: float, output: Pat
     return int(any(row.own and row.verdict != "conforms" for row in rows))
 
 
+def _is_own(text: str) -> bool:
+    """Tell whether a spec names one of this project's own backends, also when no device of it opens."""
+    try:
+        return Registry().resolve(parse_spec(text)).backend.own
+    except SpecError:
+        return False
+
+
 def _every_backend() -> list[str]:
     """Return every registered backend and variant, this project's own first."""
     registry = Registry()
     own: list[str] = []
     others: list[str] = []
     for name in registry.names():
-        backend = registry.backend(name)
+        try:
+            backend = registry.backend(name)
+        except SpecError:
+            others.append(name)  # somebody's broken registration; the probe will say what is wrong with it
+            continue
         texts = [f"{name}:{variant}" for variant in backend.variants] or [name]
         (own if backend.own else others).extend(texts)
     return own + others
@@ -86,16 +99,17 @@ def _command(answer: Probe, effort: str, report: Path) -> list[str]:
 
 
 def _run(answer: Probe, effort: str, timeout: float, output: Path) -> Row:
-    stem = answer.spec.replace(":", "-").replace("=", "-").replace(",", "-")
+    stem = re.sub(r"[^\w.]+", "-", answer.spec)
     report, log = output / f"{stem}.json", output / f"{stem}.log"
     report.unlink(missing_ok=True)
     row = Row(answer.spec, "", own=answer.own)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as empty, log.open("wb") as sink:
-        Path(empty, "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+        # The configuration is empty and the folder the caller's, so that a backend beside it is found.
+        ini = Path(empty, "pytest.ini")
+        ini.write_text("[pytest]\n", encoding="utf-8")
         process = subprocess.Popen(
-            _command(answer, effort, report),
-            cwd=empty,
+            [*_command(answer, effort, report), "-c", str(ini)],
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,

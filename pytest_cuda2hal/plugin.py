@@ -6,9 +6,7 @@ standard library and pytest only, and does nothing until a run asks for a backen
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,10 +19,16 @@ if TYPE_CHECKING:
     from .verdicts import Verdicts
 
 _RUN = pytest.StashKey["Run"]()
-#: Fixtures whose use makes an item a case; every other fixture of ours needs one of these.
+#: The fixture whose use makes an item a case; every other fixture of ours that touches a HAL needs it.
 _BACKEND_FIXTURE = "hal_backend"
+_FIXTURES_MODULE = "pytest_cuda2hal.fixtures"
+#: Options of pytest with which no case runs.
+_LISTING_OPTIONS = (
+    *("collectonly", "help", "version", "markers", "cacheshow"),
+    *("showfixtures", "show_fixtures_per_test", "setupplan"),
+)
 #: The user property under which a case's data travels with its report, also between processes.
-PROPERTY = "hal"
+PROPERTY = "pytest_cuda2hal"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,11 +43,9 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser) -> Generator[None, Any, Any]:
-    """Add ``--backend`` last, when every other plugin and conftest has had its turn, and only if it is free."""
+    """Add the short aliases last, when every other plugin and conftest has had its turn, and only if they are free."""
     result = yield
-    # An error means that it is somebody else's; --hal-backend does the same.
-    with contextlib.suppress(ValueError, argparse.ArgumentError):
-        _settings.add_backend_option(parser.getgroup("hal"), "--backend")
+    _settings.add_aliases(parser)
     return result
 
 
@@ -66,8 +68,7 @@ class Run:
     @property
     def only_lists(self) -> bool:
         """Whether nothing will run."""
-        option = self.config.option
-        return bool(option.collectonly or option.help or option.version or option.markers)
+        return any(getattr(self.config.option, name, False) for name in _LISTING_OPTIONS)
 
     @property
     def registry(self) -> Registry:
@@ -75,7 +76,9 @@ class Run:
             from .registry import Registry
 
             given = self.config.hook.pytest_hal_backends(config=self.config)
-            self._registry = Registry(backend for backends in given for backend in backends or ())
+            # One backend instead of a list of one is a likely slip, and its meaning is clear.
+            lists = (backends if isinstance(backends, Iterable) else [backends] for backends in given if backends)
+            self._registry = Registry(backend for backends in lists for backend in backends)
         return self._registry
 
     @property
@@ -104,6 +107,8 @@ class Run:
 
     def spec_texts(self) -> list[str]:
         """Return the specs, one text each."""
+        if not self.settings.explicit:
+            return list(self.settings.specs)
         from .registry import SpecError, parse_specs
 
         try:
@@ -149,12 +154,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "hal_requires(*capabilities): capabilities without which the case cannot run")
     run = config.stash[_RUN] = Run(config)
     config.pluginmanager.register(_Session(run, run.spec_texts()), "cuda2hal-session")
-    if run.settings.explicit and not run.is_worker and not run.only_lists:
+    if run.is_worker:
+        return
+    if run.settings.clauses:
+        from .collection import wanted_clauses
+
+        wanted_clauses(run.settings.clauses)
+    if run.settings.explicit and not run.only_lists:
         run.probes()
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    if not config.getoption("list_backends"):
+    if not config.getoption("hal_list_backends"):
         return None
     from .listing import print_backends
 
@@ -165,7 +176,16 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 def is_case(item: pytest.Item) -> bool:
     """Whether an item runs on one of our backends: its `hal_backend` is ours, not an overriding one."""
     callspec = getattr(item, "callspec", None)
-    return callspec is not None and _BACKEND_FIXTURE in callspec.params
+    if callspec is None or _BACKEND_FIXTURE not in callspec.params:
+        return False
+    # pytest has no public way from an item to the definitions of its fixtures. The last one overrides those before it,
+    # unless it asks for them by the same name.
+    for definition in reversed(item._fixtureinfo.name2fixturedefs.get(_BACKEND_FIXTURE, ())):  # type: ignore[attr-defined]
+        if definition.func.__module__ == _FIXTURES_MODULE:
+            return True
+        if _BACKEND_FIXTURE not in definition.argnames:
+            break
+    return False
 
 
 class _Session:
@@ -193,7 +213,15 @@ class _Session:
         if cases:
             from .collection import check_markers, select_clauses
 
-            check_markers(cases)
+            try:
+                check_markers(cases)
+            except pytest.UsageError as error:
+                if not self._run.is_worker:
+                    raise
+                # xdist takes a worker that ends here for a crash; a failed collection it reports, once for all workers.
+                text = "\n".join(map(str, error.args))
+                config.hook.pytest_collectreport(report=pytest.CollectReport("", "failed", text, []))
+                items.clear()
             if self._run.settings.clauses:
                 select_clauses(config, items, self._run.settings.clauses)
 
@@ -216,7 +244,7 @@ class _Session:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         # A report about a case whose xdist worker died comes from xdist itself and carries nothing of ours.
-        of_ours = str(report.when) == "???" or any(name == PROPERTY for name, _ in report.user_properties)
+        of_ours = str(report.when) == "???" or any(pair[0] == PROPERTY for pair in report.user_properties)
         if of_ours and not self._run.is_worker:
             self._run.verdicts.add(report)
 
@@ -224,9 +252,13 @@ class _Session:
         if self._run.has_verdicts:
             self._run.verdicts.print_summary(terminalreporter)
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         run = self._run
         if run.settings.report and not run.is_worker and not run.only_lists:
             from .report import write_report
 
-            write_report(run.settings.report, run.probes(), run.verdicts, run.settings.effort.name)
+            try:
+                write_report(run.settings.report, run.probes(), run.verdicts, run.settings.effort.name)
+            except (OSError, pytest.UsageError) as error:
+                session.config.get_terminal_writer().line(f"\nERROR: --hal-report: {error}", red=True)
+                session.exitstatus = pytest.ExitCode.USAGE_ERROR

@@ -7,16 +7,19 @@ child opens a device, says in JSON what it found, and ends; a crash, a hang and 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from .registry import Registry, Resolved, Spec, SpecError, parse_spec
+from .registry import Registry, Resolved, Spec, SpecError, first_line, parse_spec
 
 #: Seconds that a backend may take to open. A first CUDA context on a cold machine takes a few.
 PROBE_DEADLINE = 60.0
+#: The environment variable that says otherwise, for every run, listing and matrix on a machine.
+DEADLINE_VARIABLE = "PYTEST_HAL_PROBE_DEADLINE"
 
 _CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from pytest_cuda2hal.probe import child; child()"
 _MARK = "pytest-cuda2hal-probe:"
@@ -28,6 +31,8 @@ class Probe:
 
     spec: str
     problem: str = ""
+    #: Whether the problem is that this machine lacks something, as the backend itself says: no defect of anybody's.
+    lacking: bool = False
     device: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     capabilities: list[str] = field(default_factory=list)
@@ -55,22 +60,50 @@ class Probe:
         return lines
 
 
-def probe(spec: Spec, *, deadline: float = PROBE_DEADLINE) -> Probe:
+def probe_deadline() -> float:
+    """Return the seconds that a backend may take to open.
+
+    :raises SpecError: the environment variable says something that is no such number.
+    """
+    text = os.environ.get(DEADLINE_VARIABLE) or str(PROBE_DEADLINE)
+    try:
+        deadline = float(text)
+    except ValueError:
+        deadline = 0.0
+    if not 0 < deadline < 86400:
+        raise SpecError(f"${DEADLINE_VARIABLE} takes seconds above 0 and below 86400, not '{text}'")
+    return deadline
+
+
+def probe(spec: Spec) -> Probe:
     """Open the backend of ``spec`` in a child process and return what it said. Raises nothing."""
-    command = [sys.executable, "-c", _CHILD, json.dumps(sys.path), spec.text]
+    try:
+        deadline = probe_deadline()
+    except SpecError as error:
+        return Probe(spec.text, str(error))
+    command = [sys.executable, "-c", _CHILD, json.dumps([str(folder) for folder in sys.path]), spec.text]
     try:
         done = subprocess.run(command, capture_output=True, timeout=deadline, stdin=subprocess.DEVNULL, check=False)
-    except subprocess.TimeoutExpired:
-        return Probe(
+    except subprocess.TimeoutExpired as hang:
+        # It may have answered and then hang at its end, or have left a process that keeps its output open.
+        return _answer(hang.stdout or b"") or Probe(
             spec.text,
-            f"backend '{spec}' did not open within {deadline:.0f} s; it hangs. Try it alone: "
+            f"backend '{spec}' did not open within {deadline:g} s (${DEADLINE_VARIABLE}); it hangs. Try it alone: "
             f"python -m pytest_cuda2hal probe {spec}",
         )
-    for line in reversed(done.stdout.decode(errors="replace").splitlines()):
-        if line.startswith(_MARK):
-            return Probe(**json.loads(line.removeprefix(_MARK)))
+    answer = _answer(done.stdout)
+    if answer is not None:
+        return answer
     tail = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it printed nothing"]
     return Probe(spec.text, f"backend '{spec}' {_ending(done.returncode)} while it was opened: {tail[0]}")
+
+
+def _answer(output: bytes) -> Probe | None:
+    """Find the answer in what a child printed; a HAL may print, too."""
+    for line in reversed(output.decode(errors="replace").splitlines()):
+        if line.startswith(_MARK):
+            return Probe(**json.loads(line.removeprefix(_MARK)))
+    return None
 
 
 def _ending(returncode: int) -> str:
@@ -87,38 +120,47 @@ def probe_in_process(resolved: Resolved) -> Probe:
     try:
         device = resolved.open_device()
     except BackendUnavailable as error:
-        return Probe(text, f"backend '{text}' is not available: {error}")
+        return Probe(text, f"backend '{text}' is not available: {error}", lacking=True)
     except BadOption as error:
         return Probe(text, str(error))
     except Exception as error:  # noqa: BLE001 - whatever a factory raises becomes one line
-        first = (str(error).strip().splitlines() or ["(no text)"])[0]
-        return Probe(text, f"backend '{text}' failed to open: {type(error).__name__}: {first}{_place(error)}")
-    wrong = _shape(device)
-    if wrong:
-        return Probe(text, f"backend '{text}' {wrong}")
-    answer = Probe(
-        spec=text,
-        device=device.info.name,
-        versions=dict(device.info.versions),
-        capabilities=[str(item) for item in sorted(device.capabilities, key=str)],
-        emulated=[str(item) for item in sorted(device.emulated, key=str)],
-        profile=device.profile,
-        queues=device.queue_count,
-        own=resolved.backend.own,
-        native=resolved.backend.native,
-    )
-    device.close()
+        what = f"{type(error).__name__}: {first_line(error)}{_place(error)}"
+        return Probe(text, f"backend '{text}' failed to open: {what}")
+    try:
+        wrong = _shape(device)
+        if wrong:
+            return Probe(text, f"backend '{text}' {wrong}")
+        answer = Probe(
+            spec=text,
+            device=str(device.info.name),
+            versions={str(name): str(version) for name, version in device.info.versions.items()},
+            capabilities=[str(item) for item in sorted(device.capabilities, key=str)],
+            emulated=[str(item) for item in sorted(device.emulated, key=str)],
+            profile=device.profile,
+            queues=device.queue_count,
+            own=resolved.backend.own,
+            native=resolved.backend.native,
+        )
+        device.close()
+    except Exception as error:  # noqa: BLE001 - the same
+        what = f"{type(error).__name__}: {first_line(error)}{_place(error)}"
+        return Probe(text, f"backend '{text}' opened, but cannot be asked what it is, or closed: {what}")
     return answer
 
 
 def _shape(device: object) -> str:
     """Say what is wrong with what a factory returned, before anything relies on it."""
-    from .hal import PROFILES, Capability, Device
+    from .hal import PROFILES, Capability, Device, DeviceInfo
 
     if not isinstance(device, Device):
         return f"returned {type(device).__name__}; its factory must return a Device"
     if device.profile not in PROFILES:
         return f"declares profile '{device.profile}'; known profiles: {', '.join(PROFILES)}"
+    queues: object = device.queue_count  # whatever its author made it
+    if not isinstance(queues, int) or queues < 1:
+        return f"declares {device.queue_count!r} queues; a device has at least one"
+    if not isinstance(device.info, DeviceInfo):
+        return f"has an info that is {type(device.info).__name__}; use DeviceInfo(name, versions)"
     declared: set[object] = {*device.capabilities, *device.emulated}
     strangers = [item for item in declared if not isinstance(item, Capability)]
     if strangers:
@@ -145,4 +187,5 @@ def child() -> None:
         answer = probe_in_process(Registry().resolve(parse_spec(text)))
     except SpecError as error:
         answer = Probe(text, str(error))
-    print(_MARK + json.dumps(asdict(answer)), flush=True)
+    # On a line of its own, whatever was printed before.
+    print("\n" + _MARK + json.dumps(asdict(answer)), flush=True)

@@ -107,12 +107,15 @@ class Registry:
         point = next((point for point in _entry_points() if point.name == name), None)
         if point is not None:
             return _loaded(name, point.value, lambda: _as_backend(name, point.load()))
-        near = difflib.get_close_matches(name, self.names(), 1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
+        hint = self._hint(name)
         raise SpecError(
             f"unknown backend '{name}'; {hint}known: {', '.join(self.names())}; "
             "one of your own is named package.module:Factory"
         )
+
+    def _hint(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self.names(), 1)
+        return f"did you mean '{near[0]}'? " if near else ""
 
     def resolve(self, spec: Spec) -> Resolved:
         """Find the backend of a spec and check variant and options.
@@ -121,7 +124,7 @@ class Registry:
         """
         if spec.name not in self.names() and spec.variant and (spec.variant.isidentifier() or "." in spec.variant):
             target = f"{spec.name}:{spec.variant}"
-            backend = _loaded(target, target, lambda: _as_backend(target, _attribute(target)))
+            backend = _loaded(target, target, lambda: _as_backend(target, _attribute(target)), self._hint(spec.name))
             return self._with_keywords(spec, backend, {})
         backend = self.backend(spec.name)
         if backend.variants:
@@ -149,7 +152,7 @@ def _entry_points() -> tuple[importlib.metadata.EntryPoint, ...]:
     return tuple(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP))
 
 
-def _loaded(name: str, target: str, load: Callable[[], Backend]) -> Backend:
+def _loaded(name: str, target: str, load: Callable[[], Backend], hint: str = "") -> Backend:
     """Load, and turn whatever goes wrong into one line."""
     try:
         return load()
@@ -158,14 +161,15 @@ def _loaded(name: str, target: str, load: Callable[[], Backend]) -> Backend:
     except ModuleNotFoundError as error:
         raise SpecError(
             f"backend '{name}' cannot be loaded: there is no module '{error.name}' (asked for by '{target}'); "
-            "check the name, install its package, or run where it can be imported"
+            f"{hint}check the name, install its package, or run where it can be imported"
         ) from error
     except Exception as error:
-        what = f"{type(error).__name__} while importing '{target}': {_first_line(error)}"
+        what = f"{type(error).__name__} while importing '{target}': {first_line(error)}"
         raise SpecError(f"backend '{name}' cannot be loaded: {what}") from error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else "(no text)"
 
@@ -180,7 +184,7 @@ def _attribute(target: str) -> object:
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise SpecError(f"backend '{target}': module '{module_name}' has no '{part}'; check the name") from None
+            raise SpecError(f"backend '{target}': module '{module_name}' has no '{path}'; check the name") from None
     return found
 
 

@@ -5,8 +5,9 @@ Imported by every pytest run of an environment. Named tuples, because making a d
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -48,59 +49,88 @@ class Settings(NamedTuple):
 SETTINGS = pytest.StashKey[Settings]()
 
 
+def _options() -> list[tuple[str, str | None, dict[str, Any]]]:
+    """Return every option: its name, its short alias if it has one, and what argparse wants to know."""
+    return [
+        (
+            "--hal-backend",
+            "--backend",
+            {
+                "action": "append",
+                "metavar": "SPEC",
+                "help": "backend to test: NAME[:VARIANT][:KEY=VALUE]… or package.module:Factory; repeatable, comma "
+                f"lists; also ini hal_backend and ${BACKEND_VARIABLE} (default: reference)",
+            },
+        ),
+        (
+            "--hal-list-backends",
+            "--list-backends",
+            {"action": "store_true", "help": "list the backends, what is missing and what to install; then exit"},
+        ),
+        (
+            "--hal-effort",
+            "--effort",
+            {
+                "choices": list(SETTLE_SECONDS),
+                "help": "how often loops run and how long settling watches; never what is checked (default: full)",
+            },
+        ),
+        (
+            "--hal-deadline",
+            None,
+            {
+                "metavar": "SECONDS",
+                "help": "a wait without a timeout of its own counts as hanging after this time (default: 10)",
+            },
+        ),
+        (
+            "--hal-strict-quality",
+            "--strict-quality",
+            {"action": "store_true", "help": "let a broken quality clause fail the run"},
+        ),
+        (
+            "--hal-clause",
+            None,
+            {
+                "metavar": "ID",
+                "action": "append",
+                "help": "run only cases that check this clause; repeatable, comma lists",
+            },
+        ),
+        ("--hal-report", None, {"metavar": "FILE", "help": "write the verdicts as JSON to FILE"}),
+    ]
+
+
+def _destination(name: str) -> str:
+    return name.removeprefix("--").replace("-", "_")
+
+
 def add_options(parser: pytest.Parser) -> None:
-    """Declare every option but the short ``--backend``, which comes later and only if it is free."""
+    """Declare every option under its long name, which nobody else uses."""
     group = parser.getgroup("hal", "HAL conformance (pytest-cuda2hal)")
-    add_backend_option(group, "--hal-backend")
-    group.addoption(
-        "--list-backends", action="store_true", help="list the backends, what is missing and what to install; then exit"
-    )
-    group.addoption(
-        "--effort",
-        dest="hal_effort",
-        choices=list(SETTLE_SECONDS),
-        help="how often loops run and how long settling watches; never what is checked (default: full)",
-    )
-    group.addoption(
-        "--hal-deadline",
-        metavar="SECONDS",
-        help="a wait without a timeout of its own counts as hanging after this time (default: 10)",
-    )
-    group.addoption(
-        "--strict-quality",
-        dest="hal_strict_quality",
-        action="store_true",
-        help="let a broken quality clause fail the run",
-    )
-    group.addoption(
-        "--hal-clause",
-        metavar="ID",
-        action="append",
-        help="run only cases that check this clause; repeatable, comma lists",
-    )
-    group.addoption("--hal-report", metavar="FILE", help="write the verdicts as JSON to FILE")
+    for name, _, details in _options():
+        group.addoption(name, dest=_destination(name), **details)
     parser.addini("hal_backend", "backends to test (specs, as for --backend)", type="args")
     parser.addini("hal_effort", "see --effort")
     parser.addini("hal_deadline", "see --hal-deadline")
 
 
-def add_backend_option(group: pytest.OptionGroup, name: str) -> None:
-    """Declare ``--hal-backend`` or its short form."""
-    group.addoption(
-        name,
-        dest="hal_backend",
-        action="append",
-        metavar="SPEC",
-        help="backend to test: NAME[:VARIANT][:KEY=VALUE]… or package.module:Factory; repeatable, comma lists; "
-        f"also ini hal_backend and ${BACKEND_VARIABLE} (default: reference)",
-    )
+def add_aliases(parser: pytest.Parser) -> None:
+    """Declare the short aliases that nobody else has taken."""
+    group = parser.getgroup("hal")
+    for name, alias, details in _options():
+        # pytest before 9 notices a second option of one name only while parsing, too late to step back: so ask the
+        # parser. Refusing to read it means that it is somebody else's, too.
+        with contextlib.suppress(pytest.UsageError):
+            if alias and f"{alias}=" in parser.parse_known_and_unknown_args([f"{alias}="])[1]:
+                group.addoption(alias, dest=_destination(name), **details | {"help": f"short for {name}"})
 
 
 def read_settings(config: pytest.Config) -> Settings:
     """Collect the settings. Raises :class:`pytest.UsageError` for a value that cannot be read."""
-    texts: list[str] = (
-        config.getoption("hal_backend") or os.environ.get(BACKEND_VARIABLE, "").split() or config.getini("hal_backend")
-    )
+    # Words, in the environment and in ini files: a comma beside a blank separates once.
+    words = os.environ.get(BACKEND_VARIABLE, "").split() or config.getini("hal_backend")
+    texts: list[str] = config.getoption("hal_backend") or [text for word in words if (text := word.strip(","))]
     effort = config.getoption("hal_effort") or config.getini("hal_effort") or "full"
     if effort not in SETTLE_SECONDS:
         raise pytest.UsageError(f"ini value hal_effort is '{effort}'; use one of {', '.join(SETTLE_SECONDS)}")

@@ -20,6 +20,8 @@ class Outcome(enum.Enum):
     HANG = "hang"
     CRASH = "crash"
     UNSUPPORTED = "unsupported"
+    #: Skipped, or expected to fail, by the case itself: nothing that the harness has an opinion on.
+    SET_ASIDE = "set aside"
 
 
 @dataclass(slots=True)
@@ -58,7 +60,7 @@ class Verdicts:
 
     def add(self, report: pytest.TestReport) -> None:
         """Take a report; a later stage that failed overrules an earlier one that passed."""
-        data: Any = dict(report.user_properties).get(PROPERTY)
+        data: Any = next((pair[1] for pair in report.user_properties if pair[0] == PROPERTY), None)
         if data is None:
             if str(report.when) == "???":  # xdist's report about a case whose worker died
                 self._add_crash(report)

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 
 from .device import Device
 
+#: What the type of an option may be built with: ``int | None`` and ``Optional[int]``.
+_UNIONS = (types.UnionType, typing.Union)
+
 
 class BadOption(ValueError):
     """A backend was given a key it does not know, or a value it cannot read."""
@@ -37,8 +40,11 @@ class Backend:
     own: bool = False
 
     def options(self) -> dict[str, inspect.Parameter]:
-        """Return the option names that ``open`` takes, with their parameters."""
-        signature = inspect.signature(self.open)
+        """Return the option names that ``open`` takes, with their parameters; none where it has no signature."""
+        try:
+            signature = inspect.signature(self.open)
+        except (TypeError, ValueError):  # some callables of C extensions
+            return {}
         return {
             name: parameter
             for name, parameter in signature.parameters.items()
@@ -69,12 +75,12 @@ class Backend:
             names = vars(sys.modules[self.open.__module__])
         try:
             return eval(annotation, dict(names))  # the annotation of code that is about to run anyway
-        except NameError:
+        except Exception:  # noqa: BLE001 - types that exist for type checkers only fail in many ways
             return str
 
 
 def _parsed(backend: str, key: str, text: str, annotation: object) -> object:
-    kinds = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    kinds = typing.get_args(annotation) if typing.get_origin(annotation) in _UNIONS else (annotation,)
     try:
         if bool in kinds:
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]

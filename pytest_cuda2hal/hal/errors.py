@@ -43,7 +43,7 @@ class HalError(Exception):
         if code is StatusCode.OK:
             raise ValueError("HalError needs a failure code; StatusCode.OK is not one")
         super().__init__(code, message)
-        self.code = code
+        self.code: StatusCode = code
         self.message = message
 
     def __str__(self) -> str:

@@ -50,8 +50,9 @@ class ObservedBuffer(Buffer):
         return self.inner.read(offset, length)
 
     def write(self, data: bytes, offset: int = 0) -> None:
+        data = bytes(data)
+        before = self.inner.read() if self._written is None and len(data) < self.size else self._written or b""
         self.inner.write(data, offset)
-        before = self._written or bytes(self.size)
         self._written = before[:offset] + data + before[offset + len(data) :]
 
     def fill_by_host(self, byte: int) -> None:
@@ -62,9 +63,10 @@ class ObservedBuffer(Buffer):
     def untouched(self) -> Observation:
         """Whether every byte is still what the host wrote last.
 
-        On a backend without the capability ``side-access`` this cannot be seen while queues work, and agrees.
+        On a backend without the capability ``side-access`` this cannot be seen while submissions are unfinished, and
+        then agrees.
         """
-        if Capability.SIDE_ACCESS not in self._device.capabilities:
+        if Capability.SIDE_ACCESS not in self._device.capabilities and self._device.log.may_have_unfinished():
             return Observation(f"{self.name} untouched", "not readable by the host now", agrees=True)
         assert self._written is not None, f"the case wrote nothing into {self.name}, so 'untouched' means nothing"
         return self._compare(self._written, 0, f"{self.name} untouched")
@@ -82,6 +84,8 @@ class ObservedBuffer(Buffer):
 
     def _compare(self, expected: bytes, offset: int, claim: str) -> Observation:
         seen = self.inner.read(offset, len(expected))
+        if len(seen) != len(expected):
+            return Observation(claim, f"a read of {len(expected)} bytes gave {len(seen)}", agrees=False)
         if seen == expected:
             return Observation(claim, f"{self.name}[{offset}:{offset + len(seen)}] as expected", agrees=True)
         first = next(i for i, (a, b) in enumerate(zip(seen, expected, strict=True)) if a != b)
@@ -91,7 +95,9 @@ class ObservedBuffer(Buffer):
             f"{self.name}[{at}:{offset + len(seen)}] = {_hex(seen[first:])}; "
             f"{wrong} of {len(seen)} bytes differ, the first at {at} (expected {_hex(expected[first : first + 1])})"
         )
-        return Observation(claim, text, agrees=False)
+        disagreement = Observation(claim, text, agrees=False)
+        self._device.log.disagreement = disagreement
+        return disagreement
 
 
 def _hex(data: bytes) -> str:

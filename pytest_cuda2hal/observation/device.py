@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -31,9 +32,11 @@ from ..hal import (
     captured,
     checked_commands,
     checked_timeout,
+    checked_value,
 )
 from .buffers import ObservedBuffer
-from .log import DeadlineExpired, Log, Point
+from .log import Log, Point
+from .order import SubmissionOrder
 from .semaphores import CASE_DEADLINE, ObservedSemaphore, _CaseDeadline, hang_message
 
 _GATES: dict[type, Capability] = {
@@ -85,6 +88,7 @@ class ObservedDevice(Device):
         self._own = own
         self.deadline = deadline
         self.log = Log()
+        self._order = SubmissionOrder(self.log)
         self.capabilities = inner.capabilities
         self.emulated = inner.emulated
         self.profile = inner.profile
@@ -135,14 +139,16 @@ class ObservedDevice(Device):
         """Return the queues that are kept busy by a latch that is still closed."""
         return {queue for queue, reference in self._holds if (latch := reference()) and not latch.is_open}
 
-    def expired(self, timepoints: list[Timepoint]) -> DeadlineExpired:
-        """Return the error of a wait that had no answer within the deadline."""
-        return hang_message(self, timepoints, self.deadline)
+    def expired(self, timepoints: list[Timepoint], seconds: float) -> AssertionError:
+        """Return the error of a wait that DEADLINE_EXCEEDED ended after ``seconds``: a hang, unless it was early."""
+        if seconds < self.deadline:
+            return AssertionError(f"the wait ended with DEADLINE_EXCEEDED after {seconds:.3f} of {self.deadline:g} s")
+        return hang_message(self, timepoints, seconds)
 
     # --- the interface
 
     def create_semaphore(self, initial_value: int = 0) -> ObservedSemaphore:
-        return ObservedSemaphore(self, self.inner.create_semaphore(initial_value))
+        return ObservedSemaphore(self, self.inner.create_semaphore(checked_value(initial_value)))
 
     def allocate_buffer(self, size: int) -> ObservedBuffer:
         return ObservedBuffer(self, self.inner.allocate_buffer(size))
@@ -301,12 +307,14 @@ class ObservedDevice(Device):
         if not isinstance(timeout, _CaseDeadline):
             self.inner.wait_semaphores(_inner(listed), mode=mode, timeout=checked_timeout(timeout))
             return
+        begin = time.monotonic()
         try:
             self.inner.wait_semaphores(_inner(listed), mode=mode, timeout=self.deadline)
         except HalError as error:
-            if error.code is StatusCode.DEADLINE_EXCEEDED:
-                raise self.expired(list(listed)) from None
-            raise
+            carried = any(t.semaphore.carries(error) for t in listed if isinstance(t.semaphore, ObservedSemaphore))
+            if error.code is not StatusCode.DEADLINE_EXCEEDED or carried:
+                raise
+            raise self.expired(list(listed), time.monotonic() - begin) from None
 
     def inject_device_loss(self, error: HalError) -> None:
         self.need(Capability.DEVICE_LOSS_INJECTION)
@@ -352,7 +360,8 @@ class ObservedDevice(Device):
         waits, signals = captured(wait), captured(signal)
         if not self.has(Capability.ASYNC_SUBMIT) and not all(map(_is_settled, waits)):
             self.need(Capability.ASYNC_SUBMIT, "the case submits before its waits are reached")
-        if not self.has(Capability.SAME_QUEUE_OUT_OF_ORDER) and self._is_awaited(signals, queue):
+        in_order = not self.has(Capability.SAME_QUEUE_OUT_OF_ORDER)
+        if in_order and self._order.blocks(_points(signals), queue):
             self.need(Capability.SAME_QUEUE_OUT_OF_ORDER, "the case submits a producer behind its consumer")
         lent = LentLists(_inner(waits), _inner(signals))
         try:
@@ -361,16 +370,8 @@ class ObservedDevice(Device):
             lent.wait.clear()
             lent.signal.clear()
         self.log.add(what, queue, _points(waits), _points(signals))
-
-    def _is_awaited(self, signals: tuple[Timepoint, ...], queue: int) -> bool:
-        """Tell whether an earlier submission of the queue waits for what ``signals`` would reach."""
-        produced = {t.semaphore.serial: t.value for t in signals if isinstance(t.semaphore, ObservedSemaphore)}
-        return any(
-            point.value <= produced.get(point.serial, -1) and self.log.is_reached(point) is False
-            for record in self.log.records
-            if record.queue == queue
-            for point in record.waits
-        )
+        if in_order:
+            self._order.accept(_points(waits), _points(signals), queue)
 
 
 def _points(timepoints: tuple[Timepoint, ...]) -> tuple[Point, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..hal import HalError
 
 if TYPE_CHECKING:
+    from .buffers import Observation
     from .semaphores import ObservedSemaphore
 
 #: How far an explanation follows the chain of who waits for whom.
@@ -53,6 +54,8 @@ class Log:
         self.records: list[Record] = []
         #: Names for messages, found in the locals of a failed case: serial number -> name.
         self.names: dict[int, str] = {}
+        #: The last observation of a buffer that did not agree, for the report.
+        self.disagreement: Observation | None = None
         self._semaphores: dict[int, weakref.ref[ObservedSemaphore]] = {}
         self._serials = itertools.count(1)
         self._numbers = itertools.count(1)
@@ -90,6 +93,8 @@ class Log:
             return f"{self.name(serial)} = {semaphore.inner.query()}"
         except HalError as error:
             return f"{self.name(serial)} failed with {error}"
+        except Exception as error:  # noqa: BLE001 - a HAL may do anything, and the report must be written
+            return f"{self.name(serial)}: query() raised {type(error).__name__}: {error}"
 
     def is_reached(self, point: Point) -> bool | None:
         """Tell whether a timepoint is reached; ``None`` when it has failed or cannot be known."""
@@ -99,8 +104,15 @@ class Log:
             return None
         try:
             return semaphore.inner.query() >= point.value
-        except HalError:
+        except Exception:  # noqa: BLE001 - the same
             return None
+
+    def may_have_unfinished(self) -> bool:
+        """Tell whether a submission may still be at work: a signal unreached, or none to tell by."""
+        return any(
+            not record.signals or any(self.is_reached(point) is False for point in record.signals)
+            for record in self.records
+        )
 
     def describe(self, record: Record) -> str:
         """Return one line about a submission."""

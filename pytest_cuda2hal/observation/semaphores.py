@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 from ..hal import HalError, Semaphore, StatusCode, Timepoint, checked_timeout, checked_value
+from .buffers import Observation
 from .log import DeadlineExpired, Point
 
 if TYPE_CHECKING:
@@ -42,6 +44,11 @@ class ObservedSemaphore(Semaphore):
     def query(self) -> int:
         return self.inner.query()
 
+    def reads(self, value: int) -> Observation:
+        """Whether the timeline stands at ``value`` just now; raises what :meth:`query` raises."""
+        seen, name = self.inner.query(), self._device.log.name(self.serial)
+        return Observation(f"{name} = {value}", f"{name} = {seen}", agrees=seen == value)
+
     def signal(self, value: int) -> None:
         self.inner.signal(checked_value(value))
 
@@ -56,14 +63,15 @@ class ObservedSemaphore(Semaphore):
         if not isinstance(timeout, _CaseDeadline):
             self.inner.wait(value, checked_timeout(timeout))
             return
+        begin = time.monotonic()
         try:
             self.inner.wait(value, self._device.deadline)
         except HalError as error:
-            if error.code is not StatusCode.DEADLINE_EXCEEDED or self._carries(error):
+            if error.code is not StatusCode.DEADLINE_EXCEEDED or self.carries(error):
                 raise
-            raise self._device.expired([self @ value]) from None
+            raise self._device.expired([self @ value], time.monotonic() - begin) from None
 
-    def _carries(self, error: HalError) -> bool:
+    def carries(self, error: HalError) -> bool:
         """Tell whether DEADLINE_EXCEEDED is the semaphore's own failure and not the end of the wait."""
         try:
             self.inner.query()
@@ -83,6 +91,4 @@ def hang_message(device: ObservedDevice, timepoints: list[Timepoint], seconds: f
     awaited = ", ".join(map(device.log.point, unreached[:6]))
     lines = device.log.explain(unreached[:4])
     head = f"{threading.current_thread().name} waited {seconds:.1f} s for {awaited}, which never came"
-    error = DeadlineExpired("\n  ".join([head, *lines]))
-    error.points = unreached[:4]  # type: ignore[attr-defined]  # the report explains again, with the case's names
-    return error
+    return DeadlineExpired("\n  ".join([head, *lines]))

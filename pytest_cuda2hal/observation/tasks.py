@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
@@ -44,8 +45,7 @@ class Task(Generic[T]):
         if self._thread.is_alive():
             raise DeadlineExpired(f"thread '{self.name}' did not end within {self._deadline:.1f} s")
         if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+            raise self._error
         return self._value  # type: ignore[return-value]  # T may itself be None
 
     def unnoticed_error(self) -> BaseException | None:
@@ -62,7 +62,7 @@ class Tasks:
 
     def start(self, function: Callable[[], T], name: str | None = None) -> Task[T]:
         """Run ``function`` on a thread of its own."""
-        task = Task(function, name or f"thread {len(self._tasks) + 1}", self._deadline)
+        task = Task(function, name or self._next_name(function), self._deadline)
         self._tasks.append(task)  # type: ignore[arg-type]  # only its end is looked at
         return task
 
@@ -79,13 +79,22 @@ class Tasks:
 
             return run
 
-        tasks = [self.start(released(function)) for function in listed]
+        tasks = [self.start(released(function), self._next_name(function)) for function in listed]
         return [task.result() for task in tasks]
+
+    def _next_name(self, function: Callable[[], object]) -> str:
+        """Return a number, and what the case calls the function."""
+        inner = function.func if isinstance(function, functools.partial) else function
+        name = getattr(inner, "__name__", "<lambda>")
+        return f"thread {len(self._tasks) + 1}" + ("" if name == "<lambda>" else f", {name}")
+
+    def running(self) -> bool:
+        """Whether a thread has not ended."""
+        return not all(task.done for task in self._tasks)
 
     def finish(self) -> None:
         """Raise if a thread is still running, or raised something that nobody looked at."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
+        for task in self._tasks:
             task._thread.join(self._deadline)
             if not task.done:
                 raise DeadlineExpired(
@@ -94,3 +103,4 @@ class Tasks:
             error = task.unnoticed_error()
             if error is not None:
                 raise error
+        self._tasks.clear()  # a task keeps what its function returned, which must not count as left behind

@@ -1,0 +1,132 @@
+"""The devices of cases: opened for a case, checked for what it left, closed."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import threading
+import time
+
+import pytest
+
+from .case import CaseState
+from .collection import check_requirements
+from .hal import Capability, Device, HalError, Statistics, StatusCode
+from .observation import DeadlineExpired, ObservedDevice
+from .registry import Resolved
+from .settings import SETTINGS
+
+#: Devices of failed cases whose unfinished work cannot be ended: closing them would be undefined.
+_ABANDONED: list[Device] = []
+
+
+def open_observed(request: pytest.FixtureRequest, backend: Resolved) -> ObservedDevice:
+    """Open a device for the requesting case; end the case if the backend lacks what it requires."""
+    state = CaseState.of(request.node)
+    deadline = request.config.stash[SETTINGS].deadline
+    device = ObservedDevice(backend.open_device(), own=backend.backend.own, deadline=deadline)
+    state.devices.append(device)
+    try:
+        check_requirements(request.node, device)
+    except BaseException:
+        device.close()
+        raise
+    return device
+
+
+def finish_device(device: ObservedDevice, before: Statistics | None, *, passed: bool) -> None:
+    """Close a device after its case, and after a passed one check that it left nothing behind."""
+    if device.closed:
+        return
+    clean = False
+    try:
+        if passed and before is not None:
+            _check_nothing_left(device, before)
+        elif passed:
+            _check_nothing_pending(device)
+        clean = passed
+    finally:
+        if not clean:
+            end_unfinished_work(device)
+        if clean or not _unfinished(device) or device.rules.usual("close-with-pending") is not None:
+            _close(device)
+        else:
+            # Closing would be undefined, and was seen to hang the process with the GIL held.
+            _ABANDONED.append(device.inner)
+
+
+def _unfinished(device: ObservedDevice) -> list[str]:
+    """Return lines about submissions with a signal semaphore that is neither reached nor failed."""
+    log = device.log
+    return [log.describe(r) for r in log.records if any(log.is_reached(point) is False for point in r.signals)]
+
+
+def end_unfinished_work(device: ObservedDevice) -> None:
+    """Fail whatever somebody still waits for, so that the device can be closed."""
+    for latch in list(device.latches):
+        latch.open()
+    if not device.has(Capability.HOST_FAIL):
+        return
+    for semaphore in device.log.live_semaphores():
+        # Whatever state the HAL is in by now, the next case must get its turn.
+        with contextlib.suppress(Exception):
+            semaphore.inner.fail(HalError(StatusCode.CANCELLED, "the case is over"))
+
+
+def _check_nothing_pending(device: ObservedDevice) -> None:
+    end = time.monotonic() + device.deadline
+    while unfinished := _unfinished(device):
+        if time.monotonic() >= end:
+            pytest.fail("the case left work pending:\n" + "\n".join(unfinished[:8]), pytrace=False)
+        time.sleep(0.001)
+
+
+def _check_nothing_left(device: ObservedDevice, before: Statistics) -> None:
+    """Compare what is alive with what was alive before the case (L-1)."""
+    end = time.monotonic() + device.deadline
+    looks = 0
+    while True:
+        looks += 1
+        if looks != 2:  # collecting costs much more than looking; most cases need one of each
+            gc.collect()
+        after = device.inner.statistics()
+        left = {
+            name: (getattr(before, name), getattr(after, name))
+            for name in (
+                "semaphores",
+                "buffers",
+                "events",
+                "timepoints",
+                "pending",
+                "in_flight",
+                "threads",
+                "memory_in_use",
+            )
+            if getattr(after, name) > getattr(before, name)
+        }
+        if not left:
+            return
+        if time.monotonic() >= end:
+            text = ", ".join(f"{name}: {was} before, {now} after" for name, (was, now) in left.items())
+            pytest.fail(f"L-1: the case left something alive in the device: {text}", pytrace=False)
+        time.sleep(0.001)
+
+
+def _close(device: ObservedDevice) -> None:
+    """Close on a thread of its own, so that a close that hangs is noticed."""
+    errors: list[BaseException] = []
+
+    def close() -> None:
+        try:
+            device.close()
+        except BaseException as error:  # noqa: BLE001 - raised again below, on the right thread
+            errors.append(error)
+
+    thread = threading.Thread(target=close, name="device.close()", daemon=True)
+    thread.start()
+    thread.join(device.deadline)
+    if thread.is_alive():
+        _ABANDONED.append(device.inner)
+        raise DeadlineExpired(f"L-2: device.close() did not return within {device.deadline:.1f} s")
+    if errors:
+        raise errors[0]

@@ -1,0 +1,48 @@
+"""How a case makes semaphores and buffers in bulk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .buffers import ObservedBuffer
+from .device import ObservedDevice
+from .semaphores import ObservedSemaphore
+
+
+class Semaphores:
+    """``semaphores(3)`` makes three at 0; ``semaphores.at(5)`` makes one at 5."""
+
+    def __init__(self, device: ObservedDevice) -> None:
+        self._device = device
+
+    def __call__(self, count: int) -> list[ObservedSemaphore]:
+        return [self._device.create_semaphore(0) for _ in range(count)]
+
+    def at(self, initial_value: int) -> ObservedSemaphore:
+        """Make one semaphore with an initial value."""
+        return self._device.create_semaphore(initial_value)
+
+
+class Buffers:
+    """``buffers.filled(0, count=2)`` makes two, every byte 0, written by the host; without ``count`` it makes one."""
+
+    #: Bytes, where a case does not care.
+    SIZE = 256
+
+    def __init__(self, device: ObservedDevice) -> None:
+        self._device = device
+
+    def filled(self, byte: int, *, count: int | None = None, size: int = SIZE) -> Any:
+        """Make one buffer, or a list of ``count``, every byte set from the host."""
+        made: list[ObservedBuffer] = []
+        for _ in range(1 if count is None else count):
+            buffer = self._device.allocate_buffer(size)
+            buffer.fill_by_host(byte)
+            made.append(buffer)
+        return made[0] if count is None else made
+
+    def holding(self, data: bytes) -> ObservedBuffer:
+        """Make one buffer with the given bytes, set from the host."""
+        buffer = self._device.allocate_buffer(len(data))
+        buffer.write(data)
+        return buffer
