@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from pytest_cuda2hal.hal import HalError, Semaphore, StatusCode
 if TYPE_CHECKING:
     from pytest_cuda2hal.case import Quality, Variation
     from pytest_cuda2hal.fixtures import Buffers, Semaphores
-    from pytest_cuda2hal.observation import ObservedBuffer, ObservedDevice, ObservedSemaphore, Tasks
+    from pytest_cuda2hal.observation import ObservedBuffer, ObservedDevice, ObservedSemaphore, Task, Tasks
     from pytest_cuda2hal.observation.device import ObservedLatch
     from pytest_cuda2hal.observation.settle import Settle
     from pytest_cuda2hal.settings import Effort
@@ -43,12 +44,14 @@ __all__ = [
     "Semaphores",
     "Settle",
     "Tasks",
+    "blocked",
     "clause",
     "expect_failed",
     "failing",
     "failure_of",
     "requires",
     "status_of",
+    "submit_behind_failure",
 ]
 
 #: ``@clause("Q-1", "Q-5")``: the clauses that a case checks.
@@ -89,6 +92,15 @@ def status_of(call: Callable[[], object]) -> StatusCode:
     return StatusCode.OK
 
 
+def submit_behind_failure(variation: AskVariation, submit: Callable[[], object]) -> None:
+    """Make a submission whose wait list already holds a failed semaphore: the call may raise as well, or must not.
+
+    That is variation point failed-at-submit. Either way the signals fail, which the case goes on to wait for.
+    """
+    code = status_of(submit)
+    variation("failed-at-submit").check("accepted" if code is StatusCode.OK else "raises")
+
+
 def failure_of(semaphore: Semaphore) -> HalError:
     """Return the failure that a semaphore carries; the case fails if it carries none."""
     try:
@@ -109,3 +121,30 @@ def expect_failed(semaphore: Semaphore, value: int, cause: HalError) -> None:
     failure = failure_of(semaphore)
     assert failure.code is cause.code, f"expected {cause}; seen {failure}"
     assert cause.message in failure.message, f"expected {cause}; seen {failure}"
+
+
+class _Blocked:
+    """True as long as none of the threads has ended; its text names those that have, and says how and when."""
+
+    def __init__(self, tasks: tuple[Task[Any], ...], watched_since: float) -> None:
+        after = f"after {(time.monotonic() - watched_since) * 1e3:.1f} ms"
+        self._ended = [f"{task.name} ({_end_of(task)} {after})" for task in tasks if task.done]
+
+    def __bool__(self) -> bool:
+        return not self._ended
+
+    def __repr__(self) -> str:
+        return f"<expected every thread blocked; seen ended: {', '.join(self._ended)}>"
+
+
+def _end_of(task: Task[Any]) -> str:
+    error = task.unnoticed_error()
+    if error is None:
+        return "success"
+    return error.code.name if isinstance(error, HalError) else f"{type(error).__name__}: {error}"
+
+
+def blocked(*tasks: Task[Any]) -> Callable[[], object]:
+    """Return an observation, ``settle(blocked(a, b))``: none of the threads has ended; times count from here."""
+    since = time.monotonic()
+    return lambda: _Blocked(tasks, since)

@@ -1,0 +1,1 @@
+"""Memory that queues allocate and free in order with their other work."""

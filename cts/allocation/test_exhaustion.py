@@ -1,0 +1,130 @@
+"""What cannot be allocated."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_cuda2hal.hal import Capability, StatusCode, Timepoint
+
+from ..support import (
+    Buffers,
+    ObservedDevice,
+    ObservedSemaphore,
+    Semaphores,
+    Settle,
+    clause,
+    failure_of,
+    requires,
+    status_of,
+)
+
+#: 4 EiB: more than any device has, and less than what the arithmetic of sizes overflows at.
+HUGE = 2**62
+
+
+def expect_exhausted(semaphore: ObservedSemaphore) -> None:
+    """Wait until the semaphore fails, and check with what."""
+    status_of(lambda: semaphore.wait(1))
+    failure = failure_of(semaphore)
+    assert failure.code is StatusCode.RESOURCE_EXHAUSTED, f"expected RESOURCE_EXHAUSTED; seen {failure}"
+
+
+def try_alloca(device: ObservedDevice, size: int, wait: list[Timepoint], ready: ObservedSemaphore) -> bool:
+    """Ask for too much; return whether the call was accepted, and check the code if it was not."""
+    code = status_of(lambda: device.queue_alloca(size, wait=wait, signal=[ready @ 1]))
+    assert code in (StatusCode.OK, StatusCode.RESOURCE_EXHAUSTED), f"expected RESOURCE_EXHAUSTED; seen {code.name}"
+    return code is StatusCode.OK
+
+
+@clause("A-5")
+@pytest.mark.parametrize("gated", [False, True], ids=["at-once", "behind-a-gate"])
+def test_size_that_no_device_could_serve(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, gated: bool
+) -> None:
+    """It is refused at once, or accepted and fails its signal; either way the code says why, and others go on."""
+    b = buffers.filled(1)
+    gate, ready, before, after, freed = semaphores(5)
+    device.queue_fill(b, 7, length=128, wait=[gate @ 1] if gated else [], signal=[before @ 1])
+    accepted = try_alloca(device, HUGE, [gate @ 1] if gated else [], ready)
+    gate.signal(1)
+    if accepted:
+        expect_exhausted(ready)
+    before.wait(1)
+    a = device.queue_alloca(1024, signal=[after @ 1])
+    device.queue_fill(b, 8, offset=128, wait=[after @ 1], signal=[after @ 2])
+    device.queue_dealloca(a, wait=[after @ 2], signal=[freed @ 1])
+    freed.wait(1)
+    assert b.holds(7, 0, 128)
+    assert b.holds(8, 128)
+
+
+def unservable_now(device: ObservedDevice) -> int:
+    """Return a size that cannot be served while something is allocated: all of the memory, where it is bounded."""
+    if device.has(Capability.BOUNDED_MEMORY) and device.has(Capability.STATISTICS):
+        statistics = device.statistics()
+        if statistics.memory_in_use:
+            return statistics.memory_total
+    return HUGE
+
+
+@clause("A-5", "F-6")
+def test_consumers_of_a_failed_alloca_fail(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, settle: Settle
+) -> None:
+    """Work behind an allocation that failed never runs, and carries the cause on.
+
+    alloca(too much) ──ready@1──▶ fill(b, 7) ──done@1──▶ fails with RESOURCE_EXHAUSTED
+    """
+    b = buffers.filled(0)
+    gate, ready, done = semaphores(3)
+    if not try_alloca(device, unservable_now(device), [gate @ 1], ready):
+        pytest.skip("unsupported: the allocation is refused at once, so there is nothing to be behind")
+    device.queue_fill(b, 7, wait=[ready @ 1], signal=[done @ 1])
+    gate.signal(1)
+    expect_exhausted(ready)
+    expect_exhausted(done)
+    settle(lambda: b.untouched)
+    assert b.holds(0)
+
+
+@clause("A-5")
+@requires(Capability.BOUNDED_MEMORY, Capability.STATISTICS)
+def test_one_byte_more_than_the_memory(device: ObservedDevice, semaphores: Semaphores) -> None:
+    """The first size that can never be served, and the largest one that could, were all of it free."""
+    ready, served = semaphores(2)
+    statistics = device.statistics()
+    if try_alloca(device, statistics.memory_total + 1, [], ready):
+        expect_exhausted(ready)
+    a = device.queue_alloca((statistics.memory_total - statistics.memory_in_use) // 2, signal=[served @ 1])
+    served.wait(1)
+    device.queue_dealloca(a, signal=[served @ 2])
+    served.wait(2)
+
+
+@clause("A-5", "F-8")
+@requires(Capability.BOUNDED_MEMORY, Capability.STATISTICS)
+def test_size_that_cannot_be_served_at_that_moment(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores
+) -> None:
+    """With 60% of the memory taken another 60% fails its signal; when the first is freed the same size succeeds.
+
+    alloca(60%) ──first@1──▶ alloca(60%) ──second@1──▶ fails        dealloca ──first@2──▶ alloca(60%) ──third@1──▶ host
+    """
+    size = int(device.statistics().memory_total * 0.6)
+    b = buffers.filled(0)
+    first, second, third, other = semaphores(4)
+    a = device.queue_alloca(size, signal=[first @ 1])
+    device.queue_alloca(size, wait=[first @ 1], signal=[second @ 1])
+    expect_exhausted(second)
+
+    device.queue_fill(b, 7, wait=[first @ 1], signal=[other @ 1])
+    other.wait(1)
+    assert b.holds(7)
+    a.write(b"still there", size - 11)
+    assert a.holds_bytes(b"still there", size - 11)
+
+    device.queue_dealloca(a, signal=[first @ 2])
+    c = device.queue_alloca(size, wait=[first @ 2], signal=[third @ 1])
+    third.wait(1)
+    device.queue_dealloca(c, signal=[third @ 2])
+    third.wait(2)

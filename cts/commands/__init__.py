@@ -1,0 +1,1 @@
+"""Command lists: used again, recorded early, long, and in order."""

@@ -1,0 +1,1 @@
+"""F: what a failure does, and where it goes."""

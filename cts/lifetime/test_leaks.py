@@ -1,0 +1,215 @@
+"""What is alive, counted by the HAL itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from pytest_cuda2hal.hal import Capability, Fill, HalError, Statistics, StatusCode, WaitMode
+
+from ..support import (
+    AskVariation,
+    Buffers,
+    Cause,
+    ObservedDevice,
+    Poll,
+    Semaphores,
+    Settle,
+    Tasks,
+    blocked,
+    clause,
+    expect_failed,
+    requires,
+    status_of,
+)
+from .conftest import OpenBare
+from .rest import Rest
+
+
+@clause("L-1")
+@requires(Capability.STATISTICS, Capability.WAIT_ALL, Capability.WAIT_ANY)
+def test_waits_leave_no_timepoints(device: ObservedDevice, semaphores: Semaphores, poll: Poll) -> None:
+    """Whichever way a host wait ends, nothing of it stays with the semaphores, which live on."""
+    a, b = semaphores(2)
+    rest = Rest(device, poll)
+
+    def expect_expired(wait: Callable[[], None]) -> None:
+        assert status_of(wait) is StatusCode.DEADLINE_EXCEEDED
+
+    for value in range(1, 51):
+        both = [a @ value, b @ 1000]
+        expect_expired(partial(a.wait, value, timeout=0))
+        expect_expired(partial(a.wait, value, timeout=0.0005))
+        expect_expired(partial(device.wait_semaphores, both, timeout=0.0005))
+        a.signal(value)
+        a.wait(value)
+        device.wait_semaphores(both, mode=WaitMode.ANY)  # b stays unreached
+        expect_expired(partial(device.wait_semaphores, both, timeout=0))
+    rest.expect()
+
+
+@clause("L-1")
+@requires(Capability.STATISTICS, Capability.WAIT_ALL, Capability.WAIT_ANY)
+def test_blocked_waits_leave_no_timepoints(
+    device: ObservedDevice, semaphores: Semaphores, threads: Tasks, poll: Poll, settle: Settle
+) -> None:
+    """Eight threads wait for all, for any and for one; when they have been woken nothing of them stays."""
+    gate, never = semaphores(2)
+    rest = Rest(device, poll)
+    for base in range(0, 10, 2):
+        first, second = gate @ (base + 1), gate @ (base + 2)
+        waiting = [threads.start(partial(gate.wait, value)) for value in (base + 1, base + 2) for _ in range(2)]
+        for mode, points in ((WaitMode.ALL, [first, second]), (WaitMode.ANY, [never @ 1, second])):
+            waiting += [threads.start(partial(device.wait_semaphores, points, mode=mode)) for _ in range(2)]
+        settle(blocked(*waiting))
+        gate.signal(base + 2)
+        for task in waiting:
+            task.result()
+    rest.expect()
+
+
+@clause("L-1")
+def test_submissions_leave_nothing(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, poll: Poll
+) -> None:
+    """Chains, fans, and work without any signal: when all is done, nothing of it is pending or in flight."""
+    b = buffers.filled(0)
+    gate, s, fan = semaphores(3)
+    rest = Rest(device, poll)
+    for value in range(1, 201):
+        queue = value % device.queue_count
+        before = s @ (value - 1) if value > 1 else gate @ 1
+        device.queue_fill(b, 7, wait=[before], signal=[s @ value], queue=queue)
+        device.queue_execute([], wait=[gate @ 1, s @ value], queue=queue)
+        device.queue_execute([], wait=[s @ 200], queue=queue)
+    device.queue_execute([], wait=[s @ 100, s @ 200], signal=[fan @ 1])
+    gate.signal(1)
+    fan.wait(1)
+    rest.expect()
+
+
+@clause("L-1", "F-6")
+def test_failed_submissions_leave_nothing(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, cause: Cause, poll: Poll
+) -> None:
+    """Submissions that never ran let go of everything, the waits that never came included."""
+    why = cause("it never ran")
+    b = buffers.filled(0)
+    never = semaphores.at(0)
+    rest = Rest(device, poll)
+    for _ in range(50):
+        gate, done, behind = semaphores(3)
+        device.queue_fill(b, 7, wait=[gate @ 1], signal=[done @ 1])
+        device.queue_execute([], wait=[done @ 1, never @ 1], signal=[behind @ 1])
+        device.queue_execute([], wait=[never @ 1, gate @ 1])
+        gate.fail(why)
+        expect_failed(behind, 1, why)
+    del gate, done, behind
+    rest.expect()
+    never.signal(1)
+
+
+@clause("L-1")
+def test_refused_submissions_leave_nothing(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, variation: AskVariation, poll: Poll
+) -> None:
+    """What was refused was not kept."""
+    outside = variation("out-of-range-transfer")
+    if not outside.permits("refused") or outside.permits("fails"):
+        pytest.skip(f"unsupported: profile '{device.profile}' knows no submission that is always refused")
+    b = buffers.filled(0)
+    gate, done = semaphores(2)
+    rest = Rest(device, poll)
+    for _ in range(100):
+        code = status_of(lambda: device.queue_execute([Fill(b, 1, 0, 1000)], wait=[gate @ 1], signal=[done @ 1]))
+        assert code is not StatusCode.OK, "expected the fill outside its buffer to be refused"
+    rest.expect()
+
+
+@clause("L-1")
+def test_buffers_of_finished_work_are_let_go(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, poll: Poll
+) -> None:
+    """Buffers that only the queued work still holds live until it is done, and no longer."""
+    rest = Rest(device, poll)
+    out = buffers.filled(0)
+    kept = Rest(device, poll)
+    gate, s = semaphores(2)
+    for value in range(1, 51):
+        source = buffers.filled(value)
+        before = s @ (value - 1) if value > 1 else gate @ 1
+        device.queue_copy(source, out, wait=[before], signal=[s @ value], queue=value % device.queue_count)
+        del source
+    gate.signal(1)
+    s.wait(50)
+    assert out.holds(50)
+    del gate, s, before
+    kept.expect()
+    del out
+    rest.expect()
+
+
+@clause("L-1")
+@requires(Capability.STATISTICS, Capability.REUSABLE_COMMANDS)
+def test_command_buffers_leave_nothing(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, poll: Poll
+) -> None:
+    """Recorded, executed many times and dropped; recorded and never executed."""
+    b = buffers.filled(0)
+    s = semaphores.at(0)
+    rest = Rest(device, poll)
+    value = 0
+    for _ in range(20):
+        commands = device.create_command_buffer([Fill(b, 7)])
+        device.create_command_buffer([Fill(buffers.filled(1), 7)])
+        for _ in range(5):
+            value += 1
+            device.queue_execute(commands, wait=[s @ (value - 1)], signal=[s @ value])
+    s.wait(value)
+    del commands
+    rest.expect()
+
+
+@clause("L-1")
+def test_devices_open_where_they_began(device: ObservedDevice, open_bare: OpenBare, deadline: float) -> None:
+    """A hundred times: open, work, drop, close. Each device begins with what the first began with.
+
+    The one that was there all the while is none the wiser.
+    """
+    first: Statistics | None = None
+    before = device.statistics()
+    for number in range(100):
+        other = open_bare()
+        began = other.statistics()
+        first = first or began
+        assert began == first, f"device {number} begins with {began}, the first with {first}"
+        gate, done, b = other.create_semaphore(0), other.create_semaphore(0), other.allocate_buffer(256)
+        other.queue_fill(b, 7, wait=[gate @ 1], signal=[done @ 1])
+        gate.signal(1)
+        done.wait(1, deadline)
+        del gate, done, b
+        other.close()
+    assert device.statistics() == before
+
+
+@clause("L-1")
+@requires(Capability.STATISTICS, Capability.HOST_CALL)
+def test_host_calls_leave_no_threads(device: ObservedDevice, semaphores: Semaphores, poll: Poll) -> None:
+    """A hundred calls, of which some raise, leave no thread and nothing in flight."""
+    rest = Rest(device, poll)
+    done = semaphores.at(0)
+
+    def fails() -> None:
+        raise HalError(StatusCode.ABORTED, "on purpose")
+
+    failed = semaphores(100)
+    for value, unmade in enumerate(failed, 1):
+        device.queue_host_call(fails, signal=[unmade @ 1])
+        device.queue_host_call(lambda: None, wait=[done @ (value - 1)], signal=[done @ value])
+    done.wait(100)
+    for unmade in failed:
+        expect_failed(unmade, 1, HalError(StatusCode.ABORTED, "on purpose"))
+    del done, failed, unmade
+    rest.expect()

@@ -1,0 +1,127 @@
+"""What is alive in the process, for HALs that count nothing themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pytest_cuda2hal.hal import StatusCode
+
+from ..support import Poll, Quality, clause, status_of
+from .conftest import OpenBare
+
+#: Rounds of opening and closing, from the contract. A HAL whose devices open so slowly that this takes longer than the
+#: deadline of the run is judged by fewer; the figure says by how many.
+ROUNDS = 100
+#: Rounds before counting begins: caches fill, lazy parts are made.
+WARM_UP = 5
+#: MiB by which the memory of the process may differ and still count as being where it was: allocators keep some.
+TOLERANCE = 16.0
+
+PROCESS = Path("/proc/self")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Threads, descriptors and memory of this process; what the system does not tell is 0."""
+
+    threads: int
+    descriptors: int
+    mib: float
+
+    @classmethod
+    def now(cls) -> Counts:
+        gc.collect()
+        if not PROCESS.is_dir():
+            return cls(threading.active_count(), 0, 0.0)
+        resident = int((PROCESS / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        threads = sum(1 for _ in (PROCESS / "task").iterdir())
+        return cls(threads, sum(1 for _ in (PROCESS / "fd").iterdir()), resident / 2**20)
+
+    def is_back(self, before: Counts) -> bool:
+        """Whether nothing is above what it was."""
+        return (
+            self.threads <= before.threads
+            and self.descriptors <= before.descriptors
+            and self.mib <= before.mib + TOLERANCE
+        )
+
+
+def figure(before: Counts, after: Counts, rounds: int) -> str:
+    return (
+        f"after {rounds} rounds threads {before.threads} → {after.threads}, descriptors {before.descriptors} → "
+        f"{after.descriptors}, memory {before.mib:.0f} → {after.mib:.0f} MiB"
+    )
+
+
+def judge(before: Counts, rounds: int, poll: Poll, quality: Quality) -> None:
+    """Count until everything is back or the deadline is over, since threads may take a moment to end; then judge."""
+    with contextlib.suppress(pytest.fail.Exception):  # of the poll; the figure says more
+        poll(lambda: Counts.now().is_back(before))
+    after = Counts.now()
+    quality("L-1q", after.is_back(before), figure(before, after, rounds))
+
+
+def run_rounds(do: Callable[[], None], deadline: float) -> tuple[Counts, int]:
+    """Do it :data:`ROUNDS` times after warming up; return what was alive before and how often it was done."""
+    for _ in range(WARM_UP):
+        do()
+    before = Counts.now()
+    end = time.monotonic() + deadline
+    done = 0
+    while done < ROUNDS and (done < 3 or time.monotonic() < end):
+        do()
+        done += 1
+    return before, done
+
+
+@clause("L-1q")
+@pytest.mark.parametrize("used", [False, True], ids=["unused", "used"])
+def test_opening_and_closing_leaves_the_process_as_it_was(
+    open_bare: OpenBare, poll: Poll, quality: Quality, deadline: float, used: bool
+) -> None:
+    """A hundred devices are opened and closed, without being used at all, and after work on every queue."""
+
+    def round_of_it() -> None:
+        device = open_bare()
+        if used:
+            b = device.allocate_buffer(4096 * device.queue_count)
+            done = [device.create_semaphore(0) for _ in range(device.queue_count)]
+            for queue, finished in enumerate(done):
+                device.queue_fill(b, queue, offset=4096 * queue, length=4096, signal=[finished @ 1], queue=queue)
+            for finished in done:
+                finished.wait(1, deadline)
+        device.close()
+
+    before, rounds = run_rounds(round_of_it, deadline)
+    judge(before, rounds, poll, quality)
+
+
+@clause("L-1q")
+def test_work_on_one_device_leaves_the_process_as_it_was(
+    open_bare: OpenBare, poll: Poll, quality: Quality, deadline: float
+) -> None:
+    """A hundred rounds of new semaphores and buffers, chained work, and waits that time out, on one device."""
+    device = open_bare()
+
+    def round_of_it() -> None:
+        a, b = device.allocate_buffer(65536), device.allocate_buffer(65536)
+        gate, s, never = (device.create_semaphore(0) for _ in range(3))
+        device.queue_fill(a, 7, signal=[s @ 1])
+        device.queue_copy(a, b, wait=[s @ 1], signal=[s @ 2])
+        for _ in range(10):
+            assert status_of(lambda: never.wait(1, 0)) is StatusCode.DEADLINE_EXCEEDED
+        gate.signal(1)
+        s.wait(2, deadline)
+
+    before, rounds = run_rounds(round_of_it, deadline)
+    device.close()
+    judge(before, rounds, poll, quality)

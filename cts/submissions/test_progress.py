@@ -1,0 +1,273 @@
+"""Submitting does not block, and what can run does run, whatever else cannot."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+
+import pytest
+
+from pytest_cuda2hal.hal import Capability, Copy, Hold, StatusCode
+
+from ..support import (
+    AskVariation,
+    Buffers,
+    Effort,
+    Latches,
+    ObservedBuffer,
+    ObservedDevice,
+    Poll,
+    Semaphores,
+    Tasks,
+    clause,
+    requires,
+    status_of,
+)
+
+
+@clause("Q-3")
+@pytest.mark.parametrize("what", ["execute", "recorded", "fill", "copy", "update"])
+def test_one_thread_submits_then_signals(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, threads: Tasks, what: str
+) -> None:
+    """The thread that submits is the one that will signal: a submission that waits for it never returns.
+
+    this thread: submit work that waits for gate@1, then gate ← 1, then wait for done@1
+    """
+    source, target = buffers.filled(7), buffers.filled(0)
+    gate, done = semaphores(2)
+    wait, signal = [gate @ 1], [done @ 1]
+
+    def submit() -> None:
+        match what:
+            case "execute":
+                device.queue_execute([Copy(source, target)], wait=wait, signal=signal)
+            case "recorded":
+                commands = device.create_command_buffer([Copy(source, target)], one_shot=True)
+                device.queue_execute(commands, wait=wait, signal=signal)
+            case "fill":
+                device.queue_fill(target, 7, wait=wait, signal=signal)
+            case "copy":
+                device.queue_copy(source, target, wait=wait, signal=signal)
+            case "update":
+                device.queue_update(target, bytes([7]) * target.size, wait=wait, signal=signal)
+
+    def one_thread() -> None:
+        submit()
+        gate.signal(1)
+        done.wait(1)
+
+    threads.start(one_thread).result()
+    assert target.holds(7)
+
+
+@clause("Q-3", "Q-5")
+def test_one_thread_submits_a_chain_from_its_end(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, threads: Tasks
+) -> None:
+    """A hundred submissions, each behind one that this thread has yet to submit.
+
+    copy(cells[k] → cells[k + 1]) waits for s@k and signals s@(k + 1); k = 99 … 0
+    """
+    hops = 100
+    cells = buffers.filled(0, size=4 * (hops + 1))
+    [s] = semaphores(1)
+    cells.write(b"word")
+
+    def one_thread() -> None:
+        for k in reversed(range(1, hops)):
+            command = Copy(cells, cells, 4 * k, 4 * (k + 1), 4)
+            device.queue_execute([command], wait=[s @ k], signal=[s @ (k + 1)], queue=k % device.queue_count)
+        device.queue_execute([Copy(cells, cells, 0, 4, 4)], signal=[s @ 1])
+        s.wait(hops)
+
+    threads.start(one_thread).result()
+    assert cells.holds(b"word")
+
+
+@clause("Q-14")
+@requires(Capability.SIDE_ACCESS)
+@pytest.mark.parametrize("last_call", ["submit", "signal"])
+def test_runs_without_any_further_call(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, poll: Poll, effort: Effort, last_call: str
+) -> None:
+    """On an idle device: one submission, or one signal that releases it, and from then on nobody calls the HAL.
+
+    The bytes themselves, read past the queues, say that it has run.
+    """
+    b = buffers.filled(0)
+    for turn in range(1, effort.loops(10, 30) + 1):
+        [gate] = semaphores(1)
+        if last_call == "submit":
+            device.queue_fill(b, turn)
+        else:
+            device.queue_fill(b, turn, wait=[gate @ 1])
+            gate.signal(1)
+        poll(partial(b.holds, turn))
+
+
+@clause("Q-14")
+@requires(Capability.SIDE_ACCESS)
+def test_chain_runs_without_any_further_call(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, poll: Poll, effort: Effort
+) -> None:
+    """The end of each piece of work starts the next, through every queue and back, with nobody calling.
+
+    host ──s@1──▶ copy(b0 → b1) ──s@2──▶ copy(b1 → b2) ──s@3──▶ … copy(b5 → b6), and then nothing but reading b6
+    """
+    hops = 6
+    for turn in range(1, effort.loops(5, 20) + 1):
+        chain: list[ObservedBuffer] = [buffers.filled(turn), *buffers.filled(0, count=hops)]
+        [s] = semaphores(1)
+        for k in range(1, hops + 1):
+            queue = k % device.queue_count
+            device.queue_copy(chain[k - 1], chain[k], wait=[s @ k], signal=[s @ (k + 1)], queue=queue)
+        s.signal(1)
+        poll(partial(chain[-1].holds, turn))
+
+
+@clause("Q-14")
+@requires(Capability.HOST_CALL)
+def test_host_call_runs_without_any_further_call(
+    device: ObservedDevice, semaphores: Semaphores, deadline: float
+) -> None:
+    """A host call behind device work happens although its submitter does nothing but listen for it."""
+    happened = threading.Event()
+    [s] = semaphores(1)
+    device.queue_execute([], signal=[s @ 1])
+    device.queue_host_call(happened.set, wait=[s @ 1], queue=device.queue_count - 1)
+    assert happened.wait(deadline), "expected the host call; it did not happen while nobody called the HAL"
+
+
+@clause("Q-14")
+@requires(Capability.SAME_QUEUE_OUT_OF_ORDER)
+def test_waiting_for_the_host_holds_back_nobody(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores
+) -> None:
+    """Fifty submissions wait on every queue for the host, which takes its time; a newcomer passes them all."""
+    b = buffers.filled(0)
+    cells = buffers.filled(0, size=4 * 50 * device.queue_count)
+    gate, done = semaphores(2)
+    waiting = semaphores(50 * device.queue_count)
+    for k, s in enumerate(waiting):
+        queue = k % device.queue_count
+        device.queue_fill(cells, 9, offset=4 * k, length=4, wait=[gate @ 1], signal=[s @ 1], queue=queue)
+    for queue in range(device.queue_count):
+        device.queue_fill(b, queue + 1, signal=[done @ (queue + 1)], queue=queue)
+        done.wait(queue + 1)
+        assert b.holds(queue + 1)
+    gate.signal(1)
+    for s in waiting:
+        s.wait(1)
+    assert cells.holds(9)
+
+
+@clause("Q-14", "Q-7")
+@requires(Capability.SAME_QUEUE_OUT_OF_ORDER)
+def test_waiting_for_an_unstarted_producer_holds_back_nobody(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores
+) -> None:
+    """Nor does work whose producer itself waits for the host, nor that producer, nor one that is not even submitted.
+
+    host ─ ─gate@1─ ▶ fill(b) ──made@1──▶ copy(b → c)      and on the same queue, meanwhile:  copy(x → y) ──done@1──▶
+    """
+    b, c, y = buffers.filled(0, count=3)
+    x = buffers.filled(8)
+    gate, made, also_made, done, end = semaphores(5)
+    device.queue_copy(b, c, wait=[also_made @ 1, made @ 1], signal=[end @ 1])
+    device.queue_fill(b, 7, wait=[gate @ 1], signal=[made @ 1])
+    device.queue_copy(x, y, signal=[done @ 1])
+    done.wait(1)
+    assert y.holds(8)
+    device.queue_execute([], wait=[made @ 1], signal=[also_made @ 1])
+    gate.signal(1)
+    end.wait(1)
+    assert c.holds(7)
+
+
+@clause("Q-14")
+@requires(Capability.HOLD)
+def test_head_of_line_behind_running_work(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, latches: Latches, variation: AskVariation
+) -> None:
+    """Whether work that waits for a running producer delays what comes after it on its queue.
+
+    queue 1:  hold ──made@1──┐
+    queue 0:                 └▶ barrier ──▶ end@1     and behind it   fill(b, 7) ──done@1──▶ host
+    """
+    device.need_queues(2)
+    head_of_line = variation("head-of-line")
+    b = buffers.filled(0)
+    made, end, done = semaphores(3)
+    latch = latches()
+    device.queue_execute([Hold(latch)], signal=[made @ 1], queue=1)
+    device.queue_execute([], wait=[made @ 1], signal=[end @ 1], queue=0)
+    device.queue_fill(b, 7, signal=[done @ 1], queue=0)
+    if head_of_line.permits("may"):  # no need to wait for long: this is observed, not judged
+        delayed = status_of(lambda: done.wait(1, timeout=0.5)) is StatusCode.DEADLINE_EXCEEDED
+    else:
+        done.wait(1)
+        delayed = False
+    assert end.query() == 0
+    head_of_line.check("may" if delayed else "never")
+    latch.open()
+    end.wait(1)
+    done.wait(1)
+    assert b.holds(7)
+
+
+@clause("Q-12")
+@requires(Capability.HOLD)
+@pytest.mark.parametrize("made_by", ["device", "host"])
+@pytest.mark.parametrize("consumer", ["before", "after"])
+def test_later_producer_of_the_timeline_is_held(
+    device: ObservedDevice,
+    buffers: Buffers,
+    semaphores: Semaphores,
+    latches: Latches,
+    made_by: str,
+    consumer: str,
+) -> None:
+    """A consumer of s@1 is no concern of who will signal s@2, submitted before it or after it.
+
+    fill(b, 7) or host ──s@1──▶ queue 0: copy(b → c) ──done@1──▶ host
+                       └─s@1──▶ queue 1: hold ──s@2──▶ host
+    """
+    device.need_queues(2)
+    b, c = buffers.filled(0, count=2)
+    s, done = semaphores(2)
+    latch = latches()
+    if consumer == "before":
+        device.queue_copy(b, c, wait=[s @ 1], signal=[done @ 1], queue=0)
+    device.queue_execute([Hold(latch)], wait=[s @ 1], signal=[s @ 2], queue=1)
+    if made_by == "device":
+        device.queue_fill(b, 7, signal=[s @ 1], queue=0)
+    else:
+        b.fill_by_host(7)
+        s.signal(1)
+    if consumer == "after":
+        s.wait(1)
+        device.queue_copy(b, c, wait=[s @ 1], signal=[done @ 1], queue=0)
+    done.wait(1)
+    assert s.query() == 1
+    assert c.holds(7)
+    latch.open()
+    s.wait(2)
+
+
+@clause("Q-14", "Q-7")
+@requires(Capability.SAME_QUEUE_OUT_OF_ORDER)
+def test_later_producer_of_the_timeline_waits_for_the_host(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores
+) -> None:
+    """The same with a later producer that has not started, so that no queue need be held."""
+    b, c = buffers.filled(0, count=2)
+    gate, s, done = semaphores(3)
+    device.queue_execute([], wait=[gate @ 1, s @ 1], signal=[s @ 2], queue=device.queue_count - 1)
+    device.queue_fill(b, 7, signal=[s @ 1])
+    device.queue_copy(b, c, wait=[s @ 1], signal=[done @ 1])
+    done.wait(1)
+    assert s.query() == 1
+    assert c.holds(7)
+    gate.signal(1)
+    s.wait(2)

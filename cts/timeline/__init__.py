@@ -1,0 +1,1 @@
+"""TL: the timeline."""

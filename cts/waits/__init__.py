@@ -1,0 +1,1 @@
+"""W: host waits of semaphores that do not fail meanwhile."""

@@ -1,0 +1,185 @@
+"""What goes on while threads are blocked in waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from pytest_cuda2hal.hal import Capability, Hold, Timepoint, WaitMode
+
+from ..support import (
+    Buffers,
+    Effort,
+    Latches,
+    ObservedDevice,
+    Quality,
+    Semaphores,
+    Tasks,
+    blocked,
+    clause,
+    requires,
+    status_of,
+)
+from .watching import expect_timeout
+
+#: How many threads wait in each way.
+CROWD = 10
+
+
+class Blocked:
+    """Threads in every kind of wait for ``semaphore@100``, which the case does not signal until it lets them go."""
+
+    def __init__(self, device: ObservedDevice, semaphores: Semaphores, threads: Tasks) -> None:
+        self.semaphore, self.other = semaphores(2)
+        points = [self.semaphore @ 100, self.other @ 100]
+        waits: dict[str, Callable[[], object]] = {
+            "wait": partial(self.semaphore.wait, 100),
+            "endless wait": partial(self.semaphore.wait, 100, timeout=None),
+        }
+        if device.has(Capability.WAIT_ALL):
+            waits["wait for all"] = partial(device.wait_semaphores, points, timeout=None)
+        if device.has(Capability.WAIT_ANY):
+            waits["wait for any"] = partial(device.wait_semaphores, points, mode=WaitMode.ANY, timeout=None)
+        self.tasks = [threads.start(call, f"{what} {n}") for what, call in waits.items() for n in range(CROWD)]
+
+    def release(self) -> None:
+        """Check that everybody is still waiting, and let them go."""
+        assert blocked(*self.tasks)()
+        self.other.signal(100)
+        self.semaphore.signal(100)
+        for task in self.tasks:
+            task.result()
+
+
+def elsewhere(threads: Tasks, what: str, call: Callable[[], object]) -> None:
+    """Make a call on a thread of its own, so that one which blocks is noticed and named."""
+    threads.start(call, f"{what}, while others wait").result()
+
+
+@clause("W-10")
+def test_blocked_waits_block_nobody(
+    device: ObservedDevice, semaphores: Semaphores, buffers: Buffers, threads: Tasks
+) -> None:
+    """While threads are blocked in every kind of wait, others query, signal, wait, submit and make things."""
+    crowd = Blocked(device, semaphores, threads)
+    gate, done = semaphores(2)
+    target = buffers.filled(0)
+    call = partial(elsewhere, threads)
+    call("query of the semaphore", crowd.semaphore.query)
+    call("query of another", gate.query)
+    call("signal of a smaller value", partial(crowd.semaphore.signal, 5))
+    call("wait for a smaller value", partial(crowd.semaphore.wait, 5, timeout=None))
+    call("expired wait", partial(status_of, partial(crowd.semaphore.wait, 100, timeout=0)))
+    call("signal of another", partial(gate.signal, 1))
+    for queue in range(device.queue_count):
+        wait, point = [gate @ 1, done @ queue], done @ (queue + 1)
+        submit = partial(device.queue_fill, target, 7, wait=wait, signal=[point], queue=queue)
+        call(f"submission to queue {queue}", submit)
+        call("wait for it", partial(done.wait, point.value, timeout=None))
+    call("read of a buffer", target.read)
+    call("new semaphore", partial(semaphores, 1))
+    call("new buffer", partial(buffers.filled, 0))
+    assert target.holds(7)
+    assert crowd.semaphore.query() == 5
+    crowd.release()
+
+
+@clause("W-10")
+def test_work_goes_on_while_threads_are_blocked(
+    device: ObservedDevice, semaphores: Semaphores, buffers: Buffers, threads: Tasks, effort: Effort
+) -> None:
+    """Several threads submit, signal and wait in rounds, past forty that are blocked, and none of these is let go."""
+    crowd = Blocked(device, semaphores, threads)
+
+    def work(queue: int) -> None:
+        gate, done = semaphores(2)
+        target = buffers.filled(0)
+        for value in range(1, effort.loops(10, 50) + 1):
+            gate.signal(value)
+            device.queue_fill(target, value, wait=[gate @ value], signal=[done @ value], queue=queue)
+            done.wait(value, timeout=None)
+            assert target.holds(value)
+
+    threads.run(partial(work, queue % device.queue_count) for queue in range(4))
+    crowd.release()
+
+
+@clause("W-10")
+@requires(Capability.HOLD)
+def test_wait_for_running_work_blocks_nobody(
+    device: ObservedDevice, semaphores: Semaphores, threads: Tasks, latches: Latches
+) -> None:
+    """The same while what is waited for is running, and does not end."""
+    made, other = semaphores(2)
+    latch = latches()
+    device.queue_execute([Hold(latch)], signal=[made @ 1])
+    waiters = [threads.start(partial(made.wait, 1, timeout=None), f"wait {n}") for n in range(CROWD)]
+    call = partial(elsewhere, threads)
+    call("query of the semaphore", made.query)
+    call("signal of another", partial(other.signal, 1))
+    call("submission", partial(device.queue_execute, [], wait=[made @ 1], signal=[made @ 2]))
+    if device.queue_count > 1:
+        call("submission to another queue", partial(device.queue_execute, [], signal=[other @ 2], queue=1))
+        call("wait for it", partial(other.wait, 2, timeout=None))
+    assert blocked(*waiters)()
+    latch.open()
+    for waiter in waiters:
+        waiter.result()
+    made.wait(2)
+
+
+def share_of_a_core(threads: Tasks, *calls: Callable[[], object]) -> float:
+    """Return how much of a core the process uses while nothing goes on in it but these calls."""
+    processor, clock = time.process_time(), time.monotonic()
+    for task in [threads.start(call) for call in calls]:
+        task.result()
+    return (time.process_time() - processor) / (time.monotonic() - clock)
+
+
+def expect_sleep(threads: Tasks, quality: Quality, waits: dict[str, Callable[[float], object]]) -> None:
+    """Check that waits of half a second leave the processor alone: all at once, and if they do not, one by one."""
+    calls = {what: partial(expect_timeout, partial(wait, 0.5), 0.5, what) for what, wait in waits.items()}
+    together = share_of_a_core(threads, *calls.values())
+    if together < 0.2:
+        quality("W-10q", True, f"{together:.0%} of a core over 0.5 s in {len(waits)} kinds of blocked waits")
+        return
+    # Some of it may be what the HAL uses all the time. Half a second of nothing tells.
+    idle = share_of_a_core(threads, partial(threading.Event().wait, 0.5))
+    for what, call in calls.items():
+        share = share_of_a_core(threads, call)
+        quality("W-10q", share - idle < 0.2, f"{share:.0%} of a core over 0.5 s in a {what}, {idle:.0%} without it")
+
+
+@clause("W-10q")
+def test_blocked_waits_leave_the_processor_alone(
+    device: ObservedDevice, semaphores: Semaphores, threads: Tasks, quality: Quality
+) -> None:
+    """A wait for one semaphore, for all of several, or for any of them, sleeps."""
+    made = semaphores(3)
+    points = [semaphore @ 1 for semaphore in made]
+    waits: dict[str, Callable[[float], object]] = {"wait": partial(made[0].wait, 1)}
+    for mode, capability in ((WaitMode.ALL, Capability.WAIT_ALL), (WaitMode.ANY, Capability.WAIT_ANY)):
+        if device.has(capability):
+            waits[f"wait for {mode.value} of three"] = partial(wait_for_list, device, points, mode)
+    expect_sleep(threads, quality, waits)
+
+
+def wait_for_list(device: ObservedDevice, points: list[Timepoint], mode: WaitMode, timeout: float) -> None:
+    """Wait with the timeout as the last argument."""
+    device.wait_semaphores(points, mode=mode, timeout=timeout)
+
+
+@clause("W-10q")
+@requires(Capability.HOLD)
+def test_wait_for_running_work_leaves_the_processor_alone(
+    device: ObservedDevice, semaphores: Semaphores, threads: Tasks, latches: Latches, quality: Quality
+) -> None:
+    """Nor does a wait poll for work that runs and does not end."""
+    [made] = semaphores(1)
+    latch = latches()
+    device.queue_execute([Hold(latch)], signal=[made @ 1])
+    expect_sleep(threads, quality, {"wait for running work": partial(made.wait, 1)})
+    latch.open()
+    made.wait(1)
