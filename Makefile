@@ -14,7 +14,8 @@ cts: $(VENV)/stamp ## Run the conformance suite on every backend that this machi
 	$(RUN) pytest_cuda2hal matrix
 
 test: $(VENV)/stamp ## Run the tests of the harness and of the backends' insides
-	$(RUN) pytest ./tests -n 2
+	@# Many wait for a deadline or a child process, so there are more workers than cores.
+	$(RUN) pytest ./tests -n 4 --dist worksteal
 
 lint: $(VENV)/stamp ## Check style, format and types
 	$(RUN) ruff check .
