@@ -84,7 +84,7 @@ FAILURES = (
     Clause("F-6", "A submission whose wait list holds a semaphore failed before or after the submit never runs, and "
            "fails each of its signal semaphores with the cause, through any number of hops, fan-outs and joins. With "
            "several failed waits the cause is one of theirs.",
-           requires=_HOST_FAIL, variations=("failure-promptness", "failed-at-submit")),
+           requires=_HOST_FAIL, variations=("failure-promptness", "failed-at-submit", "recall")),
     Clause("F-7", "Work that fails to launch or to run fails every signal semaphore of its submission with its "
            "status.",
            requires=(Capability.FAULT_INJECTION,)),

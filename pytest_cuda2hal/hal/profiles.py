@@ -225,6 +225,15 @@ _POINTS = (
         vulkan=_says("may", "never", source=_VULKAN),
     ),
     _point(
+        "recall",
+        "May a submission that the device has been given behind running work run when the host fails their semaphore?",
+        {
+            "never": "it is taken back",
+            "may": "it may, as a device cannot give work back; its signals fail all the same",
+        },
+        strict="may",
+    ),
+    _point(
         "use-outside-life",
         "What does work do that uses a queue-allocated buffer before its allocation or after its deallocation?",
         {

@@ -1,0 +1,286 @@
+"""Queue actions: what is submitted, from the call until its signals are made or failed."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from pytest_cuda2hal.hal import HalError, StatusCode
+
+from .driver import OUT_OF_MEMORY, CudaError
+
+if TYPE_CHECKING:
+    from .commands import Program
+    from .engine import Engine
+    from .events import DeviceEvent
+    from .lane import Lane
+    from .memory import CudaBuffer
+    from .semaphore import EventSemaphore
+    from .staging import PinnedBlock
+    from .timepoints import DeviceWait
+
+Point = tuple["EventSemaphore", int]
+
+
+class State(enum.Enum):
+    """The life of an action. Every path ends in ``RETIRED``, with each signal made or failed, once."""
+
+    PENDING = "pending"  # waits not all reached, nor bound to a producer
+    READY = "ready"  # waiting for room on its stream
+    ISSUING = "issuing"
+    IN_FLIGHT = "in flight"
+    ABANDONED = "abandoned"  # failed already, but the device is not done with it
+    RETIRED = "retired"
+
+
+class Slice:
+    """A part of an action with more launches than a stream takes at a time; it only makes room."""
+
+    __slots__ = ("action", "clock", "event", "issued_weight", "sequence")
+
+    def __init__(self, action: Action, weight: int) -> None:
+        self.action = action
+        self.clock = action.clock
+        self.sequence = action.sequence
+        self.event: DeviceEvent | None = None
+        self.issued_weight = weight
+
+
+class Action:
+    """Work with what it waits for and what it signals. Changed by whoever has the engine's role.
+
+    It owns what it needs until the device is done with it: command buffers, buffers, latches, pinned memory.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "bound",
+        "clock",
+        "error",
+        "event",
+        "is_recorded",
+        "issued_weight",
+        "lane",
+        "queue",
+        "sequence",
+        "signals",
+        "staging",
+        "state",
+        "targets",
+        "unresolved",
+        "waits",
+    )
+
+    #: It runs on the host: every value that it waits for must be reached, no producer's event will do.
+    on_host: ClassVar[bool] = False
+
+    def __init__(self, queue: int, targets: list[Point], signals: list[Point]) -> None:
+        self.queue = queue
+        self.targets = targets
+        self.signals = signals
+        self.state = State.PENDING
+        #: Registered waits, and those among them that nothing is known of yet.
+        self.waits: list[DeviceWait] = []
+        self.unresolved: set[DeviceWait] = set()
+        #: Waits that an issued producer will meet.
+        self.bound: list[tuple[EventSemaphore, int, Action]] = []
+        self.lane: Lane | None = None
+        self.sequence = 0
+        #: For work that waits across streams: up to where on each lane everything comes before it.
+        self.clock: dict[Lane, int] | None = None
+        self.event: DeviceEvent | None = None
+        self.issued_weight = 0
+        self.error: HalError | None = None
+        self.is_recorded = False
+        self.staging: list[PinnedBlock] = []
+
+    @property
+    def weight(self) -> int:
+        """How many launches are still to be issued."""
+        return 0
+
+    def advance(self, engine: Engine) -> None:
+        """What the engine does with one that was just submitted."""
+        engine.arm(self)
+
+    def launch(self, engine: Engine, lane: Lane, room: int) -> bool:
+        """Issue work to the lane's stream, at most ``room`` launches; return whether that was all.
+
+        :raises HalError: it cannot be issued; what was issued is still to be waited for.
+        """
+        return True
+
+    def ended(self, engine: Engine, error: HalError | None) -> None:
+        """Called once, before the signals are made or failed."""
+
+    def let_go(self, engine: Engine) -> None:
+        """The device is done: give back what the action owned."""
+        if self.staging:
+            blocks, self.staging = self.staging, []
+            engine.context.staging.release(blocks)
+
+
+class ExecuteAction(Action):
+    """Commands; none of them makes a barrier."""
+
+    __slots__ = ("_position", "_program")
+
+    def __init__(self, queue: int, targets: list[Point], signals: list[Point], program: Program) -> None:
+        super().__init__(queue, targets, signals)
+        self._program: Program | None = program
+        self._position = 0
+
+    @property
+    def weight(self) -> int:
+        return self._program.weight_from(self._position) if self._program else 0
+
+    def launch(self, engine: Engine, lane: Lane, room: int) -> bool:
+        program = self._program
+        assert program is not None
+        if self._position == 0:
+            program.check_alive()
+        steps = program.steps
+        issued = 0
+        while self._position < len(steps):
+            step = steps[self._position]
+            if issued and issued + step.weight > room:
+                self.issued_weight = issued
+                return False
+            step.launch(self, engine, lane)
+            issued += step.weight
+            self._position += 1
+        self.issued_weight = issued
+        return True
+
+    def let_go(self, engine: Engine) -> None:
+        self._program = None
+        super().let_go(engine)
+
+
+class AllocaAction(Action):
+    """Takes device memory in stream order."""
+
+    __slots__ = ("buffer",)
+
+    def __init__(self, queue: int, targets: list[Point], signals: list[Point], buffer: CudaBuffer) -> None:
+        super().__init__(queue, targets, signals)
+        self.buffer: CudaBuffer | None = buffer
+
+    @property
+    def weight(self) -> int:
+        return 1
+
+    def launch(self, engine: Engine, lane: Lane, room: int) -> bool:
+        assert self.buffer is not None
+        try:
+            self.buffer.allocate(lane.stream)
+        except CudaError as error:
+            if error.result == OUT_OF_MEMORY and engine.frees_in_flight:
+                raise RetryAfterFreeError from None
+            raise
+        self.issued_weight = 1
+        return True
+
+    def let_go(self, engine: Engine) -> None:
+        self.buffer = None
+        super().let_go(engine)
+
+
+class RetryAfterFreeError(Exception):
+    """There is too little memory now, but some is being freed: the action is issued again after that."""
+
+
+class DeallocaAction(Action):
+    """Gives device memory back in stream order."""
+
+    __slots__ = ("_buffer", "_issued")
+
+    def __init__(self, queue: int, targets: list[Point], signals: list[Point], buffer: CudaBuffer) -> None:
+        super().__init__(queue, targets, signals)
+        self._buffer: CudaBuffer | None = buffer
+        self._issued = False
+
+    @property
+    def weight(self) -> int:
+        return 1
+
+    def launch(self, engine: Engine, lane: Lane, room: int) -> bool:
+        assert self._buffer is not None
+        self._buffer.live_address()
+        self._buffer.free(lane.stream)
+        self._issued = True
+        self.issued_weight = 1
+        engine.frees_in_flight += 1
+        return True
+
+    def ended(self, engine: Engine, error: HalError | None) -> None:
+        if error and not self._issued and self._buffer is not None:
+            self._buffer.dealloca_queued = False  # A-4: it stays allocated and may be freed again
+
+    def let_go(self, engine: Engine) -> None:
+        self._buffer = None
+        if self._issued:
+            self._issued = False
+            engine.frees_in_flight -= 1
+            engine.memory_was_freed()
+        super().let_go(engine)
+
+
+class HostCallAction(Action):
+    """Calls a function on a thread of its own."""
+
+    __slots__ = ("_function",)
+
+    on_host: ClassVar[bool] = True
+
+    def __init__(self, queue: int, targets: list[Point], signals: list[Point], function: Callable[[], object]) -> None:
+        super().__init__(queue, targets, signals)
+        self._function: Callable[[], object] | None = function
+
+    def start(self, engine: Engine) -> None:
+        """Begin the call.
+
+        :raises HalError: no thread could be started.
+        """
+        thread = threading.Thread(target=self._call, args=(engine,), name="hal-host-call", daemon=True)
+        engine.host_calls.add(thread)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            engine.host_calls.discard(thread)
+            raise HalError(StatusCode.RESOURCE_EXHAUSTED, f"no thread for a host call: {error}") from None
+
+    def _call(self, engine: Engine) -> None:
+        failure: HalError | None = None
+        function, self._function = self._function, None
+        try:
+            if function is not None:
+                function()
+        except HalError as error:
+            failure = error.again()
+        except BaseException as error:  # noqa: BLE001 - a host call may raise anything (H-2), SystemExit included
+            failure = HalError(StatusCode.UNKNOWN, f"{type(error).__name__}: {error}")
+        del function
+        engine.host_calls.discard(threading.current_thread())
+        engine.inbox.append(HostCallEnd(self, failure))
+        engine.turn()
+
+    def let_go(self, engine: Engine) -> None:
+        self._function = None
+        super().let_go(engine)
+
+
+class HostCallEnd:
+    """A host call has returned, or raised."""
+
+    __slots__ = ("_action", "_error")
+
+    def __init__(self, action: HostCallAction, error: HalError | None) -> None:
+        self._action = action
+        self._error = error
+
+    def advance(self, engine: Engine) -> None:
+        """Make the call's signals, or fail them."""
+        engine.end(self._action, self._error)

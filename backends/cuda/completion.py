@@ -1,0 +1,175 @@
+"""Completers: a thread per lane that notices finished work when nobody else does.
+
+Progress needs no caller (rule 14): when nobody waits, submits or signals, these threads publish values, issue what
+waited for them and let resources go. They are built in two ways, which the parameter ``completion`` chooses between:
+
+* :class:`EventCompleter` sleeps in ``cuEventSynchronize`` on the oldest work of its lane;
+* :class:`HostFunctionCompleter` sleeps until a host function that follows each piece of work wakes it.
+
+A completer keeps its lane alive, never its engine: with the last handle the engine goes and the completers end.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from .driver import CudaError, error_of
+from .engine import Engine
+from .lane import Lane
+from .parameters import EVENT
+
+#: Seconds that an event completer leaves work to the threads that submit and wait. Waking it costs them more than they
+#: save, as threads that take turns at the GIL are slow; but nobody should wait for long because no thread of his waits.
+PACE_SECONDS = 1e-3
+#: Looks at an idle lane before its completer sleeps until it is woken.
+IDLE_LOOKS = 20
+#: Seconds between looks of a host-function completer at its oldest work: after a fault no host function is called.
+FAULT_SECONDS = 0.1
+
+
+class Completer:
+    """What both have in common: the thread, its context, and its end."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self.thread = threading.Thread(target=self._run, name=f"hal-lane-{lane.index}", daemon=True)
+        lane.context.enter()
+        try:
+            self.thread.start()
+        except BaseException:
+            lane.context.leave()
+            raise
+
+    def _run(self) -> None:
+        context = self._lane.context
+        try:
+            context.bind()
+            self._complete()
+        finally:
+            context.leave()
+
+    def _complete(self) -> None:
+        raise NotImplementedError
+
+    def _sleep(self) -> None:
+        """Sleep until somebody puts work on the lane, has a message, or wants the thread to end."""
+        lane = self._lane
+        lane.asleep = True
+        if not lane.in_flight and not lane.stopping:
+            lane.alarm.wait(-1)
+        lane.asleep = False
+
+    def _turn(self) -> None:
+        """Deal with messages that somebody left."""
+        engine = self._lane.engine()
+        if engine is not None:
+            engine.turn(patient=True)
+
+    def _drop_all(self) -> None:
+        """The engine has gone and the device is done with the work: nobody is left to be told."""
+        self._lane.in_flight.clear()
+
+
+class EventCompleter(Completer):
+    """Synchronises on events."""
+
+    def _complete(self) -> None:
+        lane = self._lane
+        idle_looks = 0
+        while lane.in_flight or not lane.stopping:
+            if not lane.in_flight:
+                if idle_looks < IDLE_LOOKS:
+                    lane.alarm.wait(PACE_SECONDS)
+                    idle_looks += 1
+                else:
+                    self._sleep()
+                    idle_looks = 0
+                self._turn()
+                continue
+            idle_looks = 0
+            engine = lane.engine()
+            if engine is not None and not engine.sleepers and not lane.stopping:
+                lane.alarm.wait(PACE_SECONDS)
+            self._retire_or_wait(engine)
+            del engine
+
+    def _retire_or_wait(self, engine: Engine | None) -> None:
+        """Retire what is done; if nothing is, sleep in the driver until the oldest work is."""
+        lane = self._lane
+        driver = lane.context.driver
+        if engine is None:
+            (error,) = driver.cuStreamSynchronize(lane.stream)
+            self._drop_all()
+            return
+        event = None
+        retired = 0
+
+        def look() -> None:
+            nonlocal event, retired
+            retired = engine.poll(lane)
+            if not retired and lane.in_flight:
+                event = lane.in_flight[0].event
+                if event is not None:
+                    engine.events.retain(event)
+
+        engine.exclusively(look)
+        if event is None:
+            return
+        (error,) = driver.cuEventSynchronize(event.handle)
+        engine.events.release([event])
+        if error:
+            failure = error_of(driver, "cuEventSynchronize", error)
+            engine.exclusively(lambda: engine.lose(failure))
+        engine.exclusively(lambda: _poll(engine, lane))
+
+
+def _poll(engine: Engine, lane: Lane) -> None:
+    engine.poll(lane)
+
+
+class HostFunctionCompleter(Completer):
+    """Is called back by the driver."""
+
+    def _complete(self) -> None:
+        lane = self._lane
+        while lane.in_flight or not lane.stopping:
+            if lane.in_flight:
+                called = lane.alarm.wait(FAULT_SECONDS)
+            else:
+                self._sleep()
+                called = True
+            engine = lane.engine()
+            if engine is None:
+                if lane.in_flight:
+                    lane.context.driver.cuStreamSynchronize(lane.stream)
+                    self._drop_all()
+                continue
+            if lane.callbacks > lane.retired:
+                engine.exclusively(lambda engine=engine: self._retire_called(engine))  # type: ignore[misc]
+            elif not called:
+                engine.exclusively(lambda engine=engine: self._look_for_fault(engine))  # type: ignore[misc]
+            else:
+                engine.turn(patient=True)
+            del engine
+
+    def _retire_called(self, engine: Engine) -> None:
+        lane = self._lane
+        engine.retire(lane, max(0, lane.callbacks - lane.retired))
+
+    def _look_for_fault(self, engine: Engine) -> None:
+        lane = self._lane
+        if not lane.in_flight:
+            return
+        event = lane.in_flight[0].event
+        assert event is not None
+        (error,) = lane.context.driver.cuEventQuery(event.handle)
+        failure = error_of(lane.context.driver, "cuEventQuery", error) if error else None
+        if isinstance(failure, CudaError) and failure.is_sticky:
+            engine.lose(failure)
+            engine.retire(lane, len(lane.in_flight))
+
+
+def start_completers(engine: Engine) -> list[threading.Thread]:
+    """Start a completer for each lane and return their threads."""
+    kind = EventCompleter if engine.parameters.completion == EVENT else HostFunctionCompleter
+    return [kind(lane).thread for lane in engine.lanes]

@@ -1,0 +1,129 @@
+"""Device events with a reference count, host events, and the pools that recycle both."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+
+from .driver import Driver, Handle, error_of
+from .locks import Rank, make_lock
+
+
+class DeviceEvent:
+    """A ``CUevent`` and how many need it: its own submission, waits bound to it, a thread that synchronises on it.
+
+    It goes back to its pool with the last of them. It may still hold what it recorded in an earlier life, so nobody is
+    given one that has not been recorded anew.
+    """
+
+    __slots__ = ("handle", "references")
+
+    def __init__(self, handle: Handle) -> None:
+        self.handle = handle
+        self.references = 1
+
+
+class DeviceEventPool:
+    """Keeps up to ``capacity`` events; those needed beyond are created and destroyed. Thread-safe.
+
+    A current context is needed on the calling thread. No driver call is made with the lock held.
+    """
+
+    def __init__(self, driver: Driver, capacity: int, *, check_locks: bool = False) -> None:
+        self._driver = driver
+        self._capacity = capacity
+        # Timing costs the device extra work per record; blocking waiters leave the core to others.
+        flags = driver.CUevent_flags
+        self._flags = int(flags.CU_EVENT_DISABLE_TIMING) | int(flags.CU_EVENT_BLOCKING_SYNC)
+        self._lock = make_lock(Rank.POOL, check=check_locks)
+        self._available: list[DeviceEvent] = []
+        #: Events that somebody has.
+        self.outstanding = 0
+
+    def acquire(self) -> DeviceEvent:
+        """Return an event with one reference.
+
+        :raises CudaError: none was left and the driver made none.
+        """
+        with self._lock:
+            self.outstanding += 1
+            if self._available:
+                event = self._available.pop()
+                event.references = 1
+                return event
+        error, handle = self._driver.cuEventCreate(self._flags)
+        if error:
+            with self._lock:
+                self.outstanding -= 1
+            raise error_of(self._driver, "cuEventCreate", error)
+        return DeviceEvent(handle)
+
+    def retain(self, event: DeviceEvent) -> None:
+        """Add a reference."""
+        with self._lock:
+            event.references += 1
+
+    def release(self, events: Iterable[DeviceEvent]) -> None:
+        """Take a reference from each; those without any go back to the pool, or are destroyed where it is full."""
+        surplus: list[DeviceEvent] = []
+        with self._lock:
+            for event in events:
+                event.references -= 1
+                assert event.references >= 0, "an event was released more often than retained"
+                if event.references:
+                    continue
+                self.outstanding -= 1
+                (self._available if len(self._available) < self._capacity else surplus).append(event)
+        for event in surplus:
+            # After a device loss this returns the loss again; the event is gone with the context.
+            self._driver.cuEventDestroy(event.handle)
+
+    def destroy(self) -> None:
+        """Destroy the events that are in the pool."""
+        with self._lock:
+            available, self._available, self._capacity = self._available, [], 0
+        for event in available:
+            self._driver.cuEventDestroy(event.handle)
+
+
+class HostEvent:
+    """Wakes one host thread: a lock that is taken while the event is not set.
+
+    ``threading.Event`` makes a lock and a condition for each wait; this is one lock for all of them.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def set(self) -> None:
+        """Wake the thread that waits, or the next one to wait. Safe in a finalizer: it never blocks."""
+        try:
+            self._lock.release()
+        except RuntimeError:  # it was set already
+            return
+
+    def wait(self, timeout: float) -> bool:
+        """Return True once set, and reset; False when ``timeout`` seconds are over, negative for never."""
+        return self._lock.acquire(timeout=timeout)
+
+
+class HostEventPool:
+    """Keeps host events for reuse. Thread-safe: a deque's ends are."""
+
+    def __init__(self, capacity: int) -> None:
+        self._available: deque[HostEvent] = deque(maxlen=max(capacity, 1))
+
+    def acquire(self) -> HostEvent:
+        """Return an event that is not set."""
+        try:
+            return self._available.pop()
+        except IndexError:
+            return HostEvent()
+
+    def release(self, event: HostEvent) -> None:
+        """Take back an event that is not set and that nobody will set."""
+        self._available.append(event)

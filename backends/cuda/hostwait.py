@@ -1,0 +1,139 @@
+"""A host thread that waits for all, or any, of several timepoints."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from pytest_cuda2hal.hal import HalError, StatusCode, WaitMode, checked_timeout, deadline_after
+
+from .locks import Rank, make_lock
+from .semaphore import in_range
+from .timepoints import HostWaitPoint
+
+if TYPE_CHECKING:
+    from .engine import Engine
+    from .lane import Lane
+    from .semaphore import EventSemaphore
+
+#: Seconds for which a thread queries the work that it waits for before it sleeps. Work that takes no longer is then
+#: noticed without waking a thread, which costs about 50 µs (H100 host, Python 3.12); a longer wait stays passive.
+SPIN_SECONDS = 50e-6
+
+
+class HostWait:
+    """One wait of one thread. The thread sleeps on a host event of the pool, whatever it waits for."""
+
+    def __init__(self, engine: Engine, targets: list[tuple[EventSemaphore, int]], mode: WaitMode) -> None:
+        self._engine = engine
+        self._mode = mode
+        self._lock = make_lock(Rank.HOST_WAIT, check=engine.parameters.check_locks)
+        self._points = [HostWaitPoint(semaphore, value, self) for semaphore, value in targets]
+        #: Timepoints that are neither reached nor failed.
+        self.unmet = len(self._points)
+        self._satisfied = not self._points
+        self._failure: HalError | None = None
+        self._told = self._satisfied
+        self._event = engine.host_events.acquire()
+
+    def begin(self) -> None:
+        """Look at every point and register where there is something to wait for."""
+        for point in self._points:
+            point.semaphore.begin_wait(point)
+
+    def end(self) -> None:
+        """Unregister, and give the event back unless somebody may be about to set it."""
+        for point in self._points:
+            point.semaphore.end_wait(point)
+        with self._lock:
+            told, self._told = self._told, True  # from here on nobody sets the event
+        if not told or self._event.wait(0):
+            self._engine.host_events.release(self._event)
+
+    def reached(self, point: HostWaitPoint) -> None:
+        with self._lock:
+            if point.met:
+                return
+            point.met = True
+            self.unmet -= 1
+            if self._mode is WaitMode.ALL and self.unmet:
+                return
+            self._satisfied = True
+            first, self._told = not self._told, True
+        if first:  # once only: afterwards the event may be somebody else's
+            self._event.set()
+
+    def failed(self, point: HostWaitPoint, error: HalError) -> None:
+        # A failure counts beside a reached member too: the strict answer to any-satisfied-and-failed.
+        with self._lock:
+            if point.met:
+                return
+            point.met = True
+            self.unmet -= 1
+            self._failure = self._failure or error
+            first, self._told = not self._told, True
+        if first:
+            self._event.set()
+
+    def block(self, deadline: float | None) -> None:
+        """Sleep until told, or until the deadline."""
+        while not self._told:
+            remaining = threading.TIMEOUT_MAX if deadline is None else deadline - time.monotonic()
+            if remaining <= 0:
+                return
+            if self._event.wait(min(remaining, threading.TIMEOUT_MAX)):
+                self._event.set()  # so that end() knows that it was set
+                return
+
+    def result(self) -> None:
+        """Return if the wait was satisfied, else raise why it was not."""
+        with self._lock:
+            if self._failure:
+                raise self._failure.again()
+            if not self._satisfied:
+                text = f"{self.unmet} of {len(self._points)} timepoints not reached"
+                raise HalError(StatusCode.DEADLINE_EXCEEDED, text)
+
+
+def wait_for(
+    engine: Engine, targets: list[tuple[EventSemaphore, int]], timeout: float | None, mode: WaitMode = WaitMode.ALL
+) -> None:
+    """Block the calling thread until the targets are reached.
+
+    :raises HalError: a failure of one of the semaphores, else ``DEADLINE_EXCEEDED``.
+    """
+    timeout = checked_timeout(timeout)
+    lanes: set[Lane] = set()
+    if len(targets) == 1:  # much the most frequent, so it is looked at first
+        [(semaphore, value)] = targets
+        value = in_range(value)
+        failure, reached, producer = semaphore.look(value)
+        if failure:
+            raise failure.again()
+        if reached:
+            return
+        if timeout == 0:
+            raise HalError(StatusCode.DEADLINE_EXCEEDED, f"{value} is not reached")
+        deadline = deadline_after(timeout)
+        if producer is not None and producer.lane is not None and engine.may_spin:
+            lanes = {producer.lane}
+            if engine.spin(producer.lane, semaphore, value, SPIN_SECONDS, deadline):
+                failure, reached, _ = semaphore.look(value)
+                if failure:
+                    raise failure.again()
+                if reached:
+                    return
+    else:
+        targets = [(semaphore, in_range(value)) for semaphore, value in targets]
+        deadline = deadline_after(timeout)
+    wait = HostWait(engine, targets, mode)
+    try:
+        engine.sleepers.add(wait)
+        wait.begin()
+        engine.wake_completers(lanes)
+        wait.block(deadline)
+    finally:
+        engine.sleepers.discard(wait)
+        wait.end()
+    wait.result()

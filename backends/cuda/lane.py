@@ -1,0 +1,94 @@
+"""A lane: one dispatch stream of a queue, what is in flight on it, and what waits for room."""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING
+
+from .driver import NOT_READY, Handle, error_of
+from .events import DeviceEvent, HostEvent
+
+if TYPE_CHECKING:
+    from .actions import Action, Slice
+    from .context import Context
+    from .engine import Engine
+
+
+class Lane:
+    """A stream and the actions issued to it, in order. Changed by whoever has the engine's role.
+
+    It knows its engine weakly: the completer thread keeps the lane alive, and must not keep the engine alive with it.
+    """
+
+    def __init__(self, context: Context, index: int, stream: Handle, callback_stream: Handle | None) -> None:
+        self.context = context
+        self.index = index
+        self.stream = stream
+        #: Where host functions are launched, so that they hold up nothing on ``stream``; host-function mode only.
+        self.callback_stream = callback_stream
+        self.engine: weakref.ref[Engine]
+        #: Issued and not yet retired, oldest first.
+        self.in_flight: deque[Action | Slice] = deque()
+        #: Launches in flight.
+        self.weight = 0
+        #: Ready, but the stream is full.
+        self.backlog: deque[Action] = deque()
+        #: Position of the newest submission in flight.
+        self.sequence = 0
+        #: Completions that the driver has called back for; counted by the callback alone.
+        self.callbacks = 0
+        #: Entries that have left ``in_flight``.
+        self.retired = 0
+        #: Wakes the completer of this lane.
+        self.alarm = HostEvent()
+        #: The completer sleeps until the alarm is set.
+        self.asleep = False
+        #: The completer is to end once nothing is in flight.
+        self.stopping = False
+
+    def has_room(self, weight: int) -> bool:
+        """Whether ``weight`` more launches stay within the limit; an empty lane takes anything."""
+        return not self.in_flight or self.weight + weight <= self.context.parameters.max_in_flight
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.in_flight and not self.backlog
+
+    def accept(self, entry: Action | Slice, event: DeviceEvent) -> None:
+        """Take in what was issued, with the event that was recorded behind it."""
+        entry.event = event
+        self.weight += max(1, entry.issued_weight)
+        self.in_flight.append(entry)
+        if self.asleep:
+            self.alarm.set()
+
+    def finished(self) -> int:
+        """Ask the driver how many of those in flight are done, in as few queries as may be.
+
+        :raises CudaError: the device is lost.
+        """
+        in_flight = self.in_flight
+        count = len(in_flight)
+        if not count or self._is_done(-1):
+            return count
+        if count == 1 or not self._is_done(0):
+            return 0
+        low, high = 1, count - 1  # that many are done; those from here on are not
+        while low < high:
+            middle = (low + high) // 2
+            if self._is_done(middle):
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def _is_done(self, place: int) -> bool:
+        event = self.in_flight[place].event
+        assert event is not None
+        (error,) = self.context.driver.cuEventQuery(event.handle)
+        if not error:
+            return True
+        if error == NOT_READY:
+            return False
+        raise error_of(self.context.driver, "cuEventQuery", error)

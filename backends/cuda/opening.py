@@ -1,0 +1,55 @@
+"""Finding the driver, and opening a device on it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import threading
+
+from pytest_cuda2hal.hal import BackendUnavailable
+
+from .device import CudaDevice
+from .driver import Driver
+from .parameters import Parameters
+
+_REMEDY = 'Install the NVIDIA driver, and the bindings with: pip install "pytest-cuda2hal[cuda]"'
+
+_kept: set[int] = set()
+_kept_lock = threading.Lock()
+
+
+def load_driver() -> tuple[Driver, dict[str, str]]:
+    """Return ``cuda.bindings.driver`` and the version of the bindings.
+
+    :raises BackendUnavailable: bindings or driver library are not installed.
+    """
+    try:
+        from cuda.bindings import driver
+    except ImportError as error:
+        raise BackendUnavailable(f"the CUDA bindings cannot be imported ({error})", _REMEDY) from None
+    try:
+        driver.cuInit(0)
+    except (RuntimeError, OSError, AttributeError) as error:  # the bindings load libcuda at the first call
+        raise BackendUnavailable(f"the CUDA driver library cannot be loaded ({_first_line(error)})", _REMEDY) from None
+    return driver, {"cuda-bindings": importlib.metadata.version("cuda-bindings")}
+
+
+def open_on(driver: Driver, *, ordinal: int, parameters: Parameters, versions: dict[str, str]) -> CudaDevice:
+    """Open device ``ordinal`` of a driver."""
+    return CudaDevice(driver, ordinal=ordinal, parameters=parameters, versions=versions)
+
+
+def keep_primary_context(driver: Driver, ordinal: int) -> None:
+    """Hold the primary context of a device until the process ends.
+
+    Making and releasing it anew takes 0.16 s on an H100; a program that opens many devices in turn pays it each time.
+    """
+    with _kept_lock:
+        if ordinal in _kept:
+            return
+        error, device = driver.cuDeviceGet(ordinal)
+        if not error and not driver.cuDevicePrimaryCtxRetain(device)[0]:
+            _kept.add(ordinal)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

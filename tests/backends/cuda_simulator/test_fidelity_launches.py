@@ -1,0 +1,111 @@
+"""What the driver does: launches behind a hold, which a stream takes only so many of."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+#: Of how many launches a stream is known to take more, and of how many fewer.
+AT_LEAST, AT_MOST = 900, 1100
+
+
+class Launcher:
+    """Launches on and on, on a thread of its own, and counts."""
+
+    def __init__(self, cuda, launch, total):
+        self.count = 0
+        self.progress = threading.Event()
+
+        def run():
+            for _ in range(total):
+                launch()
+                self.count += 1
+
+        self.task = cuda.task(run)
+
+    def blocks(self) -> bool:
+        """Wait until the count stands still for a while, or the end is reached; tell which."""
+        deadline, seen, since = time.monotonic() + 5, -1, time.monotonic()
+        while not self.task.done and time.monotonic() < deadline:
+            if self.count != seen:
+                seen, since = self.count, time.monotonic()
+            elif time.monotonic() - since > 0.15:
+                return True
+            time.sleep(0.005)
+        return False
+
+
+def test_a_stream_takes_about_a_thousand_launches_that_cannot_start(cuda):
+    stream, memory = cuda.stream(), cuda.memory()
+    hold = cuda.hold(stream)
+    launcher = Launcher(cuda, lambda: cuda.fill(memory, 1, stream), 1500)
+    try:
+        assert launcher.blocks()
+        count = launcher.count
+    finally:
+        hold.open()
+    launcher.task.result()
+    assert AT_LEAST <= count <= AT_MOST
+    assert launcher.count == 1500
+
+
+def test_graphs_with_work_count_as_launches(cuda):
+    stream, memory = cuda.stream(), cuda.memory()
+    executable = cuda.graph(stream, lambda: cuda.fill(memory, 1, stream))
+    hold = cuda.hold(stream)
+    launcher = Launcher(cuda, lambda: cuda.cuGraphLaunch(executable, stream), 1500)
+    try:
+        assert launcher.blocks()
+        count = launcher.count
+    finally:
+        hold.open()
+    launcher.task.result()
+    assert AT_LEAST <= count <= AT_MOST
+
+
+def test_records_waits_host_functions_and_empty_graphs_do_not_count(cuda):
+    stream, other = cuda.stream(), cuda.stream()
+    executable = cuda.graph(stream, lambda: None)
+    called: list[Any] = []
+    function = cuda.host_function(called.append)
+    hold = cuda.hold(stream, other)
+    event, pending = cuda.event(), cuda.recorded(other)
+
+    def launch():
+        cuda.cuEventRecord(event, stream)
+        cuda.cuStreamWaitEvent(stream, pending, 0)
+        cuda.cuGraphLaunch(executable, stream)
+        cuda.cuLaunchHostFunc(stream, function, 1)
+
+    launcher = Launcher(cuda, launch, 1200)
+    try:
+        assert not launcher.blocks()
+    finally:
+        hold.open()
+    launcher.task.result()
+    cuda.synchronize(stream)
+    assert len(called) == 1200
+
+
+def test_a_blocked_launch_blocks_other_threads_that_create_or_launch(cuda):
+    stream, free, memory, pinned = cuda.stream(), cuda.stream(), cuda.memory(), cuda.pinned()
+    event = cuda.recorded(free)
+    assert cuda.gets_done(event)
+    hold = cuda.hold(stream)
+    launcher = Launcher(cuda, lambda: cuda.fill(memory, 1, stream), 1200)
+    try:
+        assert launcher.blocks()
+        creating = cuda.task(lambda: cuda.cuEventCreate(2))
+        copying = cuda.task(lambda: cuda.cuMemcpyDtoHAsync(pinned, memory, 64, free))
+        blocked = creating.stays_blocked(), copying.stays_blocked()
+        query = cuda.task(lambda: cuda.is_done(event))
+        answered = not query.stays_blocked()
+    finally:
+        hold.open()
+    launcher.task.result()
+    cuda.later("cuEventDestroy", creating.result())
+    copying.result()
+    cuda.synchronize(free)
+    assert blocked == (True, True)
+    assert answered
