@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_cuda2hal.hal import HalError, StatusCode
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from .timepoints import DeviceWait
 
 Point = tuple["EventSemaphore", int]
+
+# What most actions never need more of; nobody adds to these. A submission makes few objects, since each costs time.
+NOTHING: set[DeviceWait] = set()
+UNUSED: list[PinnedBlock] = []
 
 
 class State(enum.Enum):
@@ -82,10 +86,10 @@ class Action:
         self.signals = signals
         self.state = State.PENDING
         #: Registered waits, and those among them that nothing is known of yet.
-        self.waits: list[DeviceWait] = []
-        self.unresolved: set[DeviceWait] = set()
+        self.waits: Sequence[DeviceWait] = ()
+        self.unresolved: set[DeviceWait] = NOTHING
         #: Waits that an issued producer will meet.
-        self.bound: list[tuple[EventSemaphore, int, Action]] = []
+        self.bound: Sequence[tuple[EventSemaphore, int, Action]] = ()
         self.lane: Lane | None = None
         self.sequence = 0
         #: For work that waits across streams: up to where on each lane everything comes before it.
@@ -94,7 +98,7 @@ class Action:
         self.issued_weight = 0
         self.error: HalError | None = None
         self.is_recorded = False
-        self.staging: list[PinnedBlock] = []
+        self.staging: list[PinnedBlock] = UNUSED
 
     @property
     def weight(self) -> int:
@@ -118,7 +122,7 @@ class Action:
     def let_go(self, engine: Engine) -> None:
         """The device is done: give back what the action owned."""
         if self.staging:
-            blocks, self.staging = self.staging, []
+            blocks, self.staging = self.staging, UNUSED
             engine.context.staging.release(blocks)
 
 

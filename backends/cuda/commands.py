@@ -177,7 +177,12 @@ class PlainStep:
         self.weight = operation.weight
 
     def launch(self, action: Action, engine: Engine, lane: Lane) -> None:
-        self._operation.issue(engine.context, lane.stream, action.staging)
+        staging: list[PinnedBlock] = []
+        try:
+            self._operation.issue(engine.context, lane.stream, staging)
+        finally:
+            if staging:
+                action.staging = [*action.staging, *staging]
 
 
 class GraphStep:
@@ -237,7 +242,6 @@ class CudaCommandBuffer(CommandBuffer):
             fails = isinstance(run[0], FaultOperation)
             steps.append(PlainStep(run[0]) if len(run) == 1 or fails else GraphStep(engine, run))
         self.program = Program(steps, operations)
-        self.executed = False
 
 
 def _runs(operations: Sequence[Operation], limit: int) -> list[list[Operation]]:

@@ -18,8 +18,9 @@ from .engine import Engine
 from .lane import Lane
 from .parameters import EVENT
 
-#: Seconds that an event completer leaves work to the threads that submit and wait. Waking it costs them more than they
-#: save, as threads that take turns at the GIL are slow; but nobody should wait for long because no thread of his waits.
+#: Seconds between looks of an event completer while no thread sleeps for the work of its lane. Threads that submit and
+#: wait retire work as well, and two threads that take turns at the GIL are slow: it leaves them alone for so long as
+#: its oldest work is another one each time.
 PACE_SECONDS = 1e-3
 #: Looks at an idle lane before its completer sleeps until it is woken.
 IDLE_LOOKS = 20
@@ -62,7 +63,8 @@ class Completer:
     def _turn(self) -> None:
         """Deal with messages that somebody left."""
         engine = self._lane.engine()
-        if engine is not None:
+        if engine is not None and engine.needs_service:
+            engine.needs_service = False
             engine.turn(patient=True)
 
     def _drop_all(self) -> None:
@@ -76,6 +78,7 @@ class EventCompleter(Completer):
     def _complete(self) -> None:
         lane = self._lane
         idle_looks = 0
+        retired = -1
         while lane.in_flight or not lane.stopping:
             if not lane.in_flight:
                 if idle_looks < IDLE_LOOKS:
@@ -90,8 +93,13 @@ class EventCompleter(Completer):
             engine = lane.engine()
             if engine is not None and not engine.sleepers and not lane.stopping:
                 lane.alarm.wait(PACE_SECONDS)
+                before, retired = retired, lane.retired
+                if before != retired and not engine.needs_service:
+                    del engine
+                    continue  # those who submit retire it as well; there is no need to be in their way
             self._retire_or_wait(engine)
             del engine
+            self._turn()
 
     def _retire_or_wait(self, engine: Engine | None) -> None:
         """Retire what is done; if nothing is, sleep in the driver until the oldest work is."""
@@ -148,9 +156,8 @@ class HostFunctionCompleter(Completer):
                 engine.exclusively(lambda engine=engine: self._retire_called(engine))  # type: ignore[misc]
             elif not called:
                 engine.exclusively(lambda engine=engine: self._look_for_fault(engine))  # type: ignore[misc]
-            else:
-                engine.turn(patient=True)
             del engine
+            self._turn()
 
     def _retire_called(self, engine: Engine) -> None:
         lane = self._lane

@@ -173,8 +173,8 @@ class Context:
 
         :raises CudaError: the driver refused.
         """
-        self.allocations.pop(address, None)
         checked(self.driver, "cuMemFreeAsync", address, self.side_stream if stream is None else stream)
+        self.allocations.pop(address, None)
 
     def read(self, address: int, size: int) -> bytes:
         """Copy device memory to the host, past the queues."""

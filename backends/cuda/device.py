@@ -23,7 +23,7 @@ from pytest_cuda2hal.hal import (
 )
 
 from .actions import Action, AllocaAction, DeallocaAction, ExecuteAction, HostCallAction, Point, State
-from .commands import CudaCommandBuffer, own_buffer, program_of
+from .commands import BARRIER, CudaCommandBuffer, own_buffer, program_of
 from .completion import start_completers
 from .context import Context
 from .driver import Driver
@@ -85,10 +85,10 @@ class CudaDevice(Device):
                 raise HalError(StatusCode.INVALID_ARGUMENT, f"{commands!r} is no command buffer of this device")
             program = commands.program
         else:
-            program = program_of(engine, checked_commands(commands))
+            program = program_of(engine, checked_commands(commands)) if commands else BARRIER
         self._check_queue(queue)
-        action = ExecuteAction(queue, self._points(wait), self._signals(signal), program)
-        self._submit(action)
+        self._check_open()
+        engine.submit(ExecuteAction(queue, self._points(wait), self._signals(signal), program))
 
     def create_command_buffer(self, commands: Iterable[Command], *, one_shot: bool = False) -> CudaCommandBuffer:
         return CudaCommandBuffer(self.engine, tuple(commands), one_shot=one_shot)
@@ -156,11 +156,11 @@ class CudaDevice(Device):
     def _points(self, timepoints: Iterable[Timepoint]) -> list[Point]:
         points: list[Point] = []
         engine = self.engine
-        for timepoint in timepoints if type(timepoints) in (list, tuple) else captured(timepoints):
+        for timepoint in timepoints if type(timepoints) is list else captured(timepoints):
             if type(timepoint) is not Timepoint:
                 captured([timepoint])
-            semaphore, value = timepoint.semaphore, timepoint.value
-            if not isinstance(semaphore, EventSemaphore) or semaphore.engine is not engine:
+            semaphore, value = timepoint
+            if type(semaphore) is not EventSemaphore or semaphore.engine is not engine:
                 raise HalError(StatusCode.INVALID_ARGUMENT, f"{semaphore!r} is no semaphore of this device")
             points.append((semaphore, value if value <= VALUE_MAX else in_range(value)))
         return points
@@ -176,7 +176,7 @@ class CudaDevice(Device):
         return list(largest.items())
 
     def _check_queue(self, queue: int) -> None:
-        if queue not in range(self.queue_count):
+        if type(queue) is not int or not 0 <= queue < self.queue_count:
             raise HalError(StatusCode.INVALID_ARGUMENT, f"there are queues 0 … {self.queue_count - 1}, not {queue!r}")
 
     # --- memory and latches

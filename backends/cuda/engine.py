@@ -21,26 +21,28 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_cuda2hal.hal import HalError, StatusCode, WaitMode
 
-from .actions import Action, HostCallAction, RetryAfterFreeError, Slice, State
-from .driver import CudaError, error_of
+from .actions import Action, Slice, State
+from .driver import CudaError
 from .events import HostEventPool
 from .hostwait import HostWait, wait_for
+from .issue import issue, refill
 from .locks import Rank, make_lock
 from .memory import Memory
 from .parameters import EVENT
+from .pending import arm, told
+from .retirement import finish, retire
 from .timepoints import DeviceWait, TimepointPool, Waiting
 
 if TYPE_CHECKING:
     from .context import Context
-    from .events import DeviceEvent
     from .lane import Lane
     from .memory import CudaLatch
     from .semaphore import EventSemaphore
 
+#: Seconds that a thread waits for a completer to leave the role; it does so after the message that it is at.
+TAKE_OVER_SECONDS = 2e-3
 #: Messages that a thread of the user's deals with before it leaves the rest to a completer.
 PATIENCE = 2000
-#: Of how many submissions to a full lane one looks whether there is room by now.
-LOOK_EVERY = 32
 
 
 class Message(Protocol):
@@ -62,20 +64,24 @@ class Engine:
         self.memory = Memory(context.memory_total)
         self.may_spin = parameters.completion == EVENT
         self.lanes = context.lanes
-        self._callbacks = [
+        self.callbacks = [
             context.make_callback(lane) if lane.callback_stream is not None else None for lane in self.lanes
         ]
         for lane in self.lanes:
             lane.engine = weakref.ref(self)
         self._role = make_lock(Rank.ROLE, check=parameters.check_locks)
+        #: A completer has the role, and somebody else would like to.
+        self._is_completers = self._is_wanted = False
+        #: Messages were left that no thread of the user's will deal with.
+        self.needs_service = False
         self.inbox: deque[Message] = deque()
         #: What finalizers left behind: functions and their arguments. They append, and do nothing else.
         self.trash: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self._ready: deque[Action] = deque()
+        self.ready: deque[Action] = deque()
         #: Accepted and not yet retired.
         self.actions: set[Action] = set()
         #: Actions that wait for memory to be freed, and frees that the device has yet to do.
-        self._starved: deque[Action] = deque()
+        self.starved: deque[Action] = deque()
         self.frees_in_flight = 0
         self.sleepers: set[HostWait] = set()
         self.host_calls: set[threading.Thread] = set()
@@ -138,30 +144,49 @@ class Engine:
         """Deal with what lies in the inbox, unless somebody does already; ``patient`` waits for its turn."""
         role = self._role
         patience = PATIENCE
-        while self.inbox or self.trash or self._ready:
-            if not role.acquire(patient):
+        while self.inbox or self.trash or self.ready:
+            if not role.acquire(patient) and not self._take_over():
                 return
             if len(self.semaphores_gone) > 1000:
                 self.live_semaphores()
             try:
+                self._is_completers = patient
                 patience -= self._drain(None if patient else patience)
             except BaseException:
                 self.wake_service()
                 raise
             finally:
+                self._is_completers = False
                 role.release()
+            if patient and self._is_wanted:
+                return  # whoever wants it does the rest
             if patience <= 0:
                 self.wake_service()
                 return
 
+    def _take_over(self) -> bool:
+        """Take the role from a completer, which leaves it when asked; False if another thread of the user's has it.
+
+        Else a completer that was called in once would do the work of a thread that goes on submitting, and the two
+        would take turns at the GIL all the while.
+        """
+        if not self._is_completers:
+            return False
+        self._is_wanted = True
+        taken = self._role.acquire(True, TAKE_OVER_SECONDS)
+        self._is_wanted = False
+        if not taken:
+            self.wake_service()
+        return taken
+
     def _drain(self, limit: int | None) -> int:
         """Deal with up to ``limit`` messages, and say with how many; the role is held."""
         self.context.bind()
-        inbox, ready, trash = self.inbox, self._ready, self.trash
+        inbox, ready, trash = self.inbox, self.ready, self.trash
         done = 0
-        while limit is None or done < limit:
+        while (not self._is_wanted) if limit is None else done < limit:
             if ready:
-                self._issue(ready[0])
+                issue(self, ready[0])
                 ready.popleft()
             elif inbox:
                 inbox[0].advance(self)
@@ -182,6 +207,7 @@ class Engine:
 
     def wake_service(self) -> None:
         """Have a completer take a turn."""
+        self.needs_service = True
         self.lanes[0].alarm.set()
 
     def wake_completers(self, lanes: Iterable[Lane]) -> None:
@@ -190,271 +216,25 @@ class Engine:
             if lane.in_flight:
                 lane.alarm.set()
 
-    # --- submission; the role is held from here on
-
     def submit(self, action: Action) -> None:
         """Take an action in. Thread-safe."""
         self.inbox.append(action)
         self.turn()
 
-    def arm(self, action: Action) -> None:
-        """Look at every wait of an action, register where there is something to wait for, and issue it if not."""
-        if action.state is State.ISSUING:  # an interruption came between; go on
-            self._issue(action)
-        if action.state is not State.PENDING:
-            return
-        self._unregister(action)
-        if self.closed:
-            self._retire(action, HalError(StatusCode.CANCELLED, "the device was closed"))
-            return
-        if self.lost:
-            self._retire(action, self.lost)
-            return
-        self.actions.add(action)
-        bound = []
-        is_resolved = True
-        for semaphore, value in action.targets:
-            failure, reached, producer = semaphore.look(value)
-            if failure:
-                self._retire(action, failure)
-                return
-            if reached:
-                continue
-            if producer is None or action.on_host:
-                is_resolved = False
-                break
-            bound.append((semaphore, value, producer))
-        if is_resolved:
-            action.bound = bound
-            self._issue(action)
-        else:
-            self._register(action, action.targets)
+    # --- what messages ask for; the role is held from here on
 
-    def _register(self, action: Action, targets: Iterable[tuple[EventSemaphore, int]]) -> None:
-        """Have the semaphores tell of an action's waits, and issue it if there is nothing to be told."""
-        for semaphore, value in targets:
-            wait = self.timepoints.acquire_device_wait(semaphore, value, action)
-            failure, reached, producer = semaphore.register(wait)
-            if failure:
-                self._retire(action, failure)
-                return
-            if reached:
-                self.timepoints.release([wait])
-                continue
-            action.waits.append(wait)
-            if producer is None or action.on_host:
-                action.unresolved.add(wait)
-            else:
-                wait.producer = producer
-        if not action.unresolved:
-            self._ready.append(action)
+    def arm(self, action: Action) -> None:
+        """Find out what a new action waits for."""
+        arm(self, action)
 
     def told(self, wait: DeviceWait) -> None:
-        """A wait's value was reached, or its semaphore failed."""
-        action = wait.action
-        if action is None or action.state is not State.PENDING:
-            return
-        failure, reached, _ = wait.semaphore.look(wait.value)
-        if failure:
-            self._retire(action, failure)
-        elif reached:
-            action.unresolved.discard(wait)
-            wait.producer = None
-            if not action.unresolved:
-                self._ready.append(action)
-
-    # --- issue
-
-    def _issue(self, action: Action) -> None:
-        """Issue an action whose waits are all met or bound, or find out what it waits for now."""
-        if action.state is not State.PENDING and action.state is not State.ISSUING:
-            return
-        if isinstance(action, HostCallAction):
-            self._start(action)
-            return
-        if action.waits:
-            action.bound = [(w.semaphore, w.value, w.producer) for w in action.waits if w.producer is not None]
-        lane = action.lane or self._lane_for(action)
-        if lane is None:
-            # Every stream that may wait has something to wait for: this action waits on the host instead.
-            if not action.waits:
-                self._watch(action)
-            return
-        if lane.backlog or not lane.has_room(action.weight):
-            if self.may_spin and len(lane.backlog) % LOOK_EVERY == 0:
-                self.poll(lane)
-            if lane.backlog or not lane.has_room(action.weight):
-                action.state = State.READY
-                action.lane = lane
-                self._unregister(action)
-                lane.backlog.append(action)
-                return
-        if not self._launch(action, lane) and not (lane.backlog and lane.backlog[0] is action):
-            lane.backlog.appendleft(action)
-
-    def _watch(self, action: Action) -> None:
-        """Have the semaphores tell when the values that an action is bound to are reached."""
-        for semaphore, value, producer in action.bound:
-            wait = self.timepoints.acquire_device_wait(semaphore, value, action)
-            wait.producer = producer
-            failure, reached, _ = semaphore.register(wait)
-            if failure:
-                self._retire(action, failure)
-                return
-            if reached:
-                self.timepoints.release([wait])
-            else:
-                action.waits.append(wait)
-        if len(action.waits) < len(action.bound):
-            self._ready.append(action)  # there is less to wait for than there was
-
-    def _lane_for(self, action: Action) -> Lane | None:
-        """Return the stream for an action: the first of its queue, unless it waits for running work of another.
-
-        Such work goes to one of the other streams, if there is one on which everything comes before it anyway; so it
-        holds back nothing that does not depend on it (rule 18). ``None`` when there is none at this moment.
-        """
-        first = action.queue * self.parameters.streams
-        main = self.lanes[first]
-        clock: dict[Lane, int] | None = None
-        for _, _, producer in action.bound:
-            lane = producer.lane
-            if producer.state is State.RETIRED or lane is None or (lane is main and producer.clock is None):
-                continue
-            if clock is None:
-                clock = {}
-            for known, sequence in (producer.clock or {}).items():
-                clock[known] = max(clock.get(known, 0), sequence)
-            clock[lane] = max(clock.get(lane, 0), producer.sequence)
-        if clock is None:
-            return main
-        for _, _, producer in action.bound:
-            if producer.lane is main and producer.state is not State.RETIRED:
-                clock[main] = max(clock.get(main, 0), producer.sequence)
-        action.clock = clock
-        for lane in self.lanes[first + 1 : first + self.parameters.streams]:
-            if lane.is_idle or (not lane.backlog and lane.sequence <= clock.get(lane, 0)):
-                return lane
-        return None
-
-    def _launch(self, action: Action, lane: Lane) -> bool:
-        """Issue an action to a lane; return whether all of it was."""
-        driver = self.driver
-        error: HalError | None = None
-        try:
-            if action.state is not State.ISSUING:
-                failure = self._failure_of_bound(action)
-                if failure:
-                    self._retire(action, failure)
-                    return True
-                action.state = State.ISSUING
-                self._unregister(action)
-                lane.sequence += 1
-                action.lane, action.sequence = lane, lane.sequence
-                if action.bound:
-                    self._wait_for_producers(action, lane)
-            finished = action.launch(self, lane, self.parameters.max_in_flight)
-        except RetryAfterFreeError:
-            action.state = State.PENDING
-            action.lane = None
-            self._starved.append(action)
-            return True
-        except HalError as raised:
-            finished, error = True, raised.again()
-            if isinstance(raised, CudaError) and raised.is_sticky:
-                self.lose(raised)
-        entry: Action | Slice = action if finished else Slice(action, action.issued_weight)
-        event = None
-        try:
-            event = self.events.acquire()
-            (result,) = driver.cuEventRecord(event.handle, lane.stream)
-            if result:
-                raise error_of(driver, "cuEventRecord", result)
-            if lane.callback_stream is not None:
-                self._call_back(lane, event.handle)
-        except CudaError as raised:
-            if event is not None:
-                self.events.release([event])
-            self._cannot_record(action, raised)
-            return True
-        lane.accept(entry, event)
-        if not finished:
-            return False
-        if action.state is State.ISSUING:
-            action.state = State.IN_FLIGHT
-            action.error = error
-            if error is None:
-                self._publish(action)
-        return True
-
-    def _failure_of_bound(self, action: Action) -> HalError | None:
-        """Return the failure of a semaphore that has failed since the action was bound to a producer of it."""
-        for semaphore, value, _ in action.bound:
-            failure = semaphore.failure_before(value)
-            if failure:
-                return failure
-        return None
-
-    def _wait_for_producers(self, action: Action, lane: Lane) -> None:
-        """Have the lane's stream wait for the newest needed event of each other lane."""
-        newest: dict[Lane, Action] = {}
-        for _, _, producer in action.bound:
-            other = producer.lane
-            if other is None or other is lane or producer.state is State.RETIRED:
-                continue
-            if other not in newest or newest[other].sequence < producer.sequence:
-                newest[other] = producer
-        for producer in newest.values():
-            assert producer.event is not None
-            (error,) = self.driver.cuStreamWaitEvent(lane.stream, producer.event.handle, 0)
-            if error:
-                raise error_of(self.driver, "cuStreamWaitEvent", error)
-
-    def _call_back(self, lane: Lane, event: Any) -> None:
-        """Have the driver call the host when the event is reached, on a stream that holds up nothing."""
-        (error,) = self.driver.cuStreamWaitEvent(lane.callback_stream, event, 0)
-        if error:
-            raise error_of(self.driver, "cuStreamWaitEvent", error)
-        (error,) = self.driver.cuLaunchHostFunc(lane.callback_stream, self._callbacks[lane.index], 0)
-        if error:
-            raise error_of(self.driver, "cuLaunchHostFunc", error)
-
-    def _cannot_record(self, action: Action, error: CudaError) -> None:
-        """Nobody will know when the work is done: what it uses is kept for good, and its signals fail."""
-        if error.is_sticky:
-            self.lose(error)
-        else:
-            self.context.abandoned.append(action)
-        self._retire(action, error)
-
-    def _publish(self, action: Action) -> None:
-        """The event of an action is recorded: bind to it whoever waits for what it will signal."""
-        action.is_recorded = True
-        for semaphore, value in action.signals:
-            for wait in semaphore.recorded(value, action):
-                assert isinstance(wait, DeviceWait)
-                consumer = wait.action
-                if consumer is None or consumer.state is not State.PENDING:
-                    continue
-                wait.producer = action
-                consumer.unresolved.discard(wait)
-                if not consumer.unresolved:
-                    self._ready.append(consumer)
-
-    def _start(self, action: HostCallAction) -> None:
-        if action.state is not State.PENDING:
-            return
-        action.state = State.IN_FLIGHT
-        self._unregister(action)
-        try:
-            action.start(self)
-        except HalError as error:
-            self._retire(action, error)
+        """Look at what a wait was told about: a value reached, or a failure."""
+        told(self, wait)
 
     def memory_was_freed(self) -> None:
         """Try again what found too little memory."""
-        self._ready.extend(self._starved)
-        self._starved.clear()
+        self.ready.extend(self.starved)
+        self.starved.clear()
 
     # --- completion
 
@@ -490,115 +270,16 @@ class Engine:
         return count
 
     def retire(self, lane: Lane, count: int) -> None:
-        """Make the signals of the oldest ``count`` entries of a lane, and issue what they made room for.
-
-        What these waited for on other lanes is done as well, and is retired before them: nobody may see the signal of a
-        consumer before that of its producer.
-        """
-        events: list[DeviceEvent] = []
-        touched = {lane}
-        for _ in range(count):
-            if not lane.in_flight:  # it has been retired as somebody's producer
-                break
-            if lane.in_flight[0].clock:
-                self._retire_producers(lane, events, touched)
-            self._retire_oldest(lane, events)
-        self.events.release(events)
-        for each in touched:
+        """Retire the oldest ``count`` entries of a lane, and issue what they made room for."""
+        for each in retire(self, lane, count):
             if each.backlog:
-                self._refill(each)
-
-    def _retire_producers(self, lane: Lane, events: list[DeviceEvent], touched: set[Lane]) -> None:
-        """Retire what comes before the oldest entry of a lane on other lanes, and what comes before that, and so on."""
-        stack = [(lane, 0)]
-        while stack:
-            current, last = stack[-1]
-            entry = current.in_flight[0] if current.in_flight else None
-            if current is not lane and (entry is None or entry.sequence > last):
-                stack.pop()
-                continue
-            assert entry is not None
-            before = [
-                (other, sequence)
-                for other, sequence in (entry.clock or {}).items()
-                if other is not current and other.in_flight and other.in_flight[0].sequence <= sequence
-            ]
-            if before:
-                stack += before
-            elif current is lane:
-                return
-            else:
-                touched.add(current)
-                self._retire_oldest(current, events)
-
-    def _retire_oldest(self, lane: Lane, events: list[DeviceEvent]) -> None:
-        entry = lane.in_flight[0]
-        if isinstance(entry, Action):
-            if entry.state is State.IN_FLIGHT:
-                self._retire(entry, entry.error or (self._failure_of_bound(entry) if entry.bound else None))
-            entry.let_go(self)
-            entry.state = State.RETIRED
-            entry.clock = None
-        elif entry.action.state is State.ABANDONED:  # the rest of it will not be issued
-            entry.action.let_go(self)
-            entry.action.state = State.RETIRED
-        event, entry.event = entry.event, None
-        lane.in_flight.popleft()
-        lane.retired += 1
-        lane.weight -= max(1, entry.issued_weight)
-        if event is not None:
-            events.append(event)
-
-    def _refill(self, lane: Lane) -> None:
-        backlog = lane.backlog
-        while backlog and lane.has_room(backlog[0].weight):
-            action = backlog[0]
-            if action.state in (State.READY, State.ISSUING) and not self._launch(action, lane):
-                return  # there is more of it to come
-            backlog.popleft()
+                refill(self, each)
 
     def end(self, action: Action, error: HalError | None) -> None:
         """An action that ran on the host is over."""
         if action.state is State.IN_FLIGHT:
-            self._retire(action, error)
+            finish(self, action, error)
         action.let_go(self)
-
-    def _retire(self, action: Action, error: HalError | None) -> None:
-        """Make every signal of an action, or fail every signal semaphore. The only place where this is done."""
-        state = action.state
-        if state in (State.RETIRED, State.ABANDONED):
-            return
-        self._unregister(action)
-        action.ended(self, error)
-        for semaphore, value in action.signals:
-            if error:
-                if action.is_recorded:
-                    semaphore.withdraw_signal(value, action)
-                due = semaphore.fail_from_device(error)
-            else:
-                due = semaphore.signal_from_device(value, action)
-            try:
-                for wait in due:
-                    if error:
-                        wait.failed(error)
-                    else:
-                        wait.reached()
-            except BaseException:
-                self.tell_later(semaphore, due)
-                raise
-        self.actions.discard(action)
-        action.bound = []
-        on_device = state in (State.IN_FLIGHT, State.ISSUING) and not action.on_host
-        action.state = State.ABANDONED if on_device else State.RETIRED
-        if not on_device:
-            action.let_go(self)
-
-    def _unregister(self, action: Action) -> None:
-        waits, action.waits = action.waits, []
-        action.unresolved.clear()
-        for wait in waits:
-            wait.semaphore.unregister(wait)
-        self.timepoints.release(waits)
 
     # --- the end
 
@@ -609,13 +290,17 @@ class Engine:
 
     def _fail_all(self, error: HalError) -> None:
         for action in list(self.actions):
-            self._retire(action, error)
+            finish(self, action, error)
 
     def exclusively(self, function: Callable[[], None]) -> None:
         """Call a function with the role held, and deal with what came of it. Thread-safe."""
         with self._role:
             self.context.bind()
-            function()
+            self._is_completers = True
+            try:
+                function()
+            finally:
+                self._is_completers = False
         self.turn(patient=True)
 
     def cancel(self) -> None:

@@ -145,7 +145,7 @@ class EventSemaphore(Semaphore):
     def look(self, value: int) -> tuple[HalError | None, bool, Action | None]:
         """Return the failure, whether ``value`` is reached, and who will reach it."""
         with self._lock:
-            if self._failure:
+            if self._failure is not None:
                 return self._failure, False, None
             if self._value >= value:
                 return None, True, None
@@ -247,6 +247,8 @@ class EventSemaphore(Semaphore):
 
     def failure_before(self, value: int) -> HalError | None:
         """Return the failure of a semaphore that failed below ``value``."""
+        if self._failure is None:  # a look at one attribute needs no lock
+            return None
         with self._lock:
             return self._failure if self._value < value else None
 

@@ -7,7 +7,7 @@ import enum
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .errors import HalError
 
@@ -95,18 +95,23 @@ class Semaphore(abc.ABC):
         """
 
     def __matmul__(self, value: int) -> Timepoint:
+        if type(value) is int and 0 <= value < VALUE_LIMIT:  # nearly always; programs make two of these a submission
+            return tuple.__new__(Timepoint, (self, value))
         return Timepoint(self, value)
 
 
-@dataclass(frozen=True, slots=True)
-class Timepoint:
-    """The moment at which ``semaphore`` reaches ``value``: what submissions wait for and signal."""
-
+class _Timepoint(NamedTuple):
     semaphore: Semaphore
     value: int
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "value", checked_value(self.value))
+
+class Timepoint(_Timepoint):
+    """The moment at which ``semaphore`` reaches ``value``: what submissions wait for and signal."""
+
+    __slots__ = ()
+
+    def __new__(cls, semaphore: Semaphore, value: int) -> Timepoint:
+        return super().__new__(cls, semaphore, checked_value(value))
 
 
 def captured(timepoints: Iterable[Timepoint]) -> tuple[Timepoint, ...]:

@@ -9,6 +9,8 @@ from ..hal import Buffer, Capability
 if TYPE_CHECKING:
     from .device import ObservedDevice
 
+#: Buffers above this size are not read as a whole, only to remember what is in them beside the bytes just written.
+REMEMBERED_BYTES = 2**26
 #: How many bytes a message shows.
 SHOWN_BYTES = 16
 
@@ -51,6 +53,9 @@ class ObservedBuffer(Buffer):
 
     def write(self, data: bytes, offset: int = 0) -> None:
         data = bytes(data)
+        if self._written is None and len(data) < self.size > REMEMBERED_BYTES:
+            self.inner.write(data, offset)
+            return
         before = self.inner.read() if self._written is None and len(data) < self.size else self._written or b""
         self.inner.write(data, offset)
         self._written = before[:offset] + data + before[offset + len(data) :]

@@ -1,0 +1,203 @@
+"""From pending to in flight: which stream an action goes to, and how it gets there. Functions here expect the role."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_cuda2hal.hal import HalError
+
+from .actions import Action, HostCallAction, RetryAfterFreeError, Slice, State
+from .driver import CudaError, error_of
+from .pending import watch
+from .retirement import failure_of_bound, finish, unregister
+from .timepoints import DeviceWait
+
+if TYPE_CHECKING:
+    from .engine import Engine
+    from .lane import Lane
+
+#: Of how many submissions to a lane one looks at what is done by now.
+LOOK_EVERY = 32
+
+
+def issue(engine: Engine, action: Action) -> None:
+    """Issue an action whose waits are all met or bound, or find out what it waits for now."""
+    if action.state is not State.PENDING and action.state is not State.ISSUING:
+        return
+    if action.on_host:
+        assert isinstance(action, HostCallAction)
+        _start(engine, action)
+        return
+    if action.waits:
+        action.bound = [(w.semaphore, w.value, w.producer) for w in action.waits if w.producer is not None]
+    lane = action.lane or _stream_for(engine, action)
+    if lane is None:
+        # Every stream that may wait has something to wait for: this action waits on the host instead.
+        if not action.waits:
+            watch(engine, action)
+        return
+    if lane.backlog or lane.sequence % LOOK_EVERY == 0 or not lane.has_room(action.weight):
+        if engine.may_spin and len(lane.backlog) % LOOK_EVERY == 0:
+            engine.poll(lane)  # those who submit retire what is done, so that the completer need not
+        if lane.backlog or not lane.has_room(action.weight):
+            action.state = State.READY
+            action.lane = lane
+            unregister(engine, action)
+            lane.backlog.append(action)
+            return
+    if not _launch(engine, action, lane) and not (lane.backlog and lane.backlog[0] is action):
+        lane.backlog.appendleft(action)
+
+
+def _stream_for(engine: Engine, action: Action) -> Lane | None:
+    """Return the stream for an action: the first of its queue, unless it waits for running work of another.
+
+    Such work goes to one of the other streams, if there is one on which everything comes before it anyway; so it
+    holds back nothing that does not depend on it (rule 18). ``None`` when there is none at this moment.
+    """
+    first = action.queue * engine.parameters.streams
+    main = engine.lanes[first]
+    clock: dict[Lane, int] | None = None
+    for _, _, producer in action.bound:
+        lane = producer.lane
+        if producer.state is State.RETIRED or lane is None or (lane is main and producer.clock is None):
+            continue
+        if clock is None:
+            clock = {}
+        for known, sequence in (producer.clock or {}).items():
+            clock[known] = max(clock.get(known, 0), sequence)
+        clock[lane] = max(clock.get(lane, 0), producer.sequence)
+    if clock is None:
+        return main
+    for _, _, producer in action.bound:
+        if producer.lane is main and producer.state is not State.RETIRED:
+            clock[main] = max(clock.get(main, 0), producer.sequence)
+    action.clock = clock
+    for lane in engine.lanes[first + 1 : first + engine.parameters.streams]:
+        if lane.is_idle or (not lane.backlog and lane.sequence <= clock.get(lane, 0)):
+            return lane
+    return None
+
+
+def _launch(engine: Engine, action: Action, lane: Lane) -> bool:
+    """Issue an action to a lane; return whether all of it was."""
+    driver = engine.driver
+    error: HalError | None = None
+    try:
+        if action.state is not State.ISSUING:
+            failure = failure_of_bound(engine, action) if action.bound else None
+            if failure:
+                finish(engine, action, failure)
+                return True
+            action.state = State.ISSUING
+            unregister(engine, action)
+            lane.sequence += 1
+            action.lane, action.sequence = lane, lane.sequence
+            if action.bound:
+                clock, action.clock = action.clock, None  # it holds once the stream has been made to wait
+                _wait_for_producers(engine, action, lane)
+                action.clock = clock
+        finished = action.launch(engine, lane, engine.parameters.max_in_flight)
+    except RetryAfterFreeError:
+        action.state = State.PENDING
+        action.lane = None
+        engine.starved.append(action)
+        return True
+    except HalError as raised:
+        finished, error = True, raised.again()
+        if isinstance(raised, CudaError) and raised.is_sticky:
+            engine.lose(raised)
+    entry: Action | Slice = action if finished else Slice(action, action.issued_weight)
+    event = None
+    try:
+        event = engine.events.acquire()
+        (result,) = driver.cuEventRecord(event.handle, lane.stream)
+        if result:
+            raise error_of(driver, "cuEventRecord", result)
+        if lane.callback_stream is not None:
+            _call_back(engine, lane, event.handle)
+    except CudaError as raised:
+        if event is not None:
+            engine.events.release([event])
+        _cannot_record(engine, action, raised)
+        return True
+    lane.accept(entry, event)
+    if not finished:
+        return False
+    if action.state is State.ISSUING:
+        action.state = State.IN_FLIGHT
+        action.error = error
+        if error is None:
+            _publish(engine, action)
+    return True
+
+
+def _wait_for_producers(engine: Engine, action: Action, lane: Lane) -> None:
+    """Have the lane's stream wait for the newest needed event of each other lane."""
+    newest: dict[Lane, Action] = {}
+    for _, _, producer in action.bound:
+        other = producer.lane
+        if other is None or other is lane or producer.state is State.RETIRED:
+            continue
+        if other not in newest or newest[other].sequence < producer.sequence:
+            newest[other] = producer
+    for producer in newest.values():
+        assert producer.event is not None
+        (error,) = engine.driver.cuStreamWaitEvent(lane.stream, producer.event.handle, 0)
+        if error:
+            raise error_of(engine.driver, "cuStreamWaitEvent", error)
+
+
+def _call_back(engine: Engine, lane: Lane, event: Any) -> None:
+    """Have the driver call the host when the event is reached, on a stream that holds up nothing."""
+    (error,) = engine.driver.cuStreamWaitEvent(lane.callback_stream, event, 0)
+    if error:
+        raise error_of(engine.driver, "cuStreamWaitEvent", error)
+    (error,) = engine.driver.cuLaunchHostFunc(lane.callback_stream, engine.callbacks[lane.index], 0)
+    if error:
+        raise error_of(engine.driver, "cuLaunchHostFunc", error)
+
+
+def _cannot_record(engine: Engine, action: Action, error: CudaError) -> None:
+    """Nobody will know when the work is done: what it uses is kept for good, and its signals fail."""
+    if error.is_sticky:
+        engine.lose(error)
+    else:
+        engine.context.abandoned.append(action)
+    finish(engine, action, error)
+
+
+def _publish(engine: Engine, action: Action) -> None:
+    """The event of an action is recorded: bind to it whoever waits for what it will signal."""
+    action.is_recorded = True
+    for semaphore, value in action.signals:
+        for wait in semaphore.recorded(value, action):
+            assert isinstance(wait, DeviceWait)
+            consumer = wait.action
+            if consumer is None or consumer.state is not State.PENDING:
+                continue
+            wait.producer = action
+            consumer.unresolved.discard(wait)
+            if not consumer.unresolved:
+                engine.ready.append(consumer)
+
+
+def _start(engine: Engine, action: HostCallAction) -> None:
+    if action.state is not State.PENDING:
+        return
+    action.state = State.IN_FLIGHT
+    unregister(engine, action)
+    try:
+        action.start(engine)
+    except HalError as error:
+        finish(engine, action, error)
+
+
+def refill(engine: Engine, lane: Lane) -> None:
+    """Issue what waits for room on a lane, as far as there is room."""
+    backlog = lane.backlog
+    while backlog and lane.has_room(backlog[0].weight):
+        action = backlog[0]
+        if action.state in (State.READY, State.ISSUING) and not _launch(engine, action, lane):
+            return  # there is more of it to come
+        backlog.popleft()

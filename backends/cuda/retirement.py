@@ -1,0 +1,126 @@
+"""From in flight to retired: signals made or failed, resources let go. Functions here expect the engine's role."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_cuda2hal.hal import HalError
+
+from .actions import Action, State
+
+if TYPE_CHECKING:
+    from .engine import Engine
+    from .events import DeviceEvent
+    from .lane import Lane
+
+
+def retire(engine: Engine, lane: Lane, count: int) -> set[Lane]:
+    """Make the signals of the oldest ``count`` entries of a lane; return the lanes that have more room now.
+
+    What these waited for on other lanes is done as well, and is retired before them: nobody may see the signal of a
+    consumer before that of its producer.
+    """
+    events: list[DeviceEvent] = []
+    touched = {lane}
+    for _ in range(count):
+        if not lane.in_flight:  # it has been retired as somebody's producer
+            break
+        if lane.in_flight[0].clock:
+            _retire_producers(engine, lane, events, touched)
+        _retire_oldest(engine, lane, events)
+    engine.events.release(events)
+    return touched
+
+
+def _retire_producers(engine: Engine, lane: Lane, events: list[DeviceEvent], touched: set[Lane]) -> None:
+    """Retire what comes before the oldest entry of a lane on other lanes, and what comes before that, and so on."""
+    stack = [(lane, 0)]
+    while stack:
+        current, last = stack[-1]
+        entry = current.in_flight[0] if current.in_flight else None
+        if current is not lane and (entry is None or entry.sequence > last):
+            stack.pop()
+            continue
+        assert entry is not None
+        before = [
+            (other, sequence)
+            for other, sequence in (entry.clock or {}).items()
+            if other is not current and other.in_flight and other.in_flight[0].sequence <= sequence
+        ]
+        if before:
+            stack += before
+        elif current is lane:
+            return
+        else:
+            touched.add(current)
+            _retire_oldest(engine, current, events)
+
+
+def _retire_oldest(engine: Engine, lane: Lane, events: list[DeviceEvent]) -> None:
+    entry = lane.in_flight[0]
+    if isinstance(entry, Action):
+        if entry.state is State.IN_FLIGHT:
+            finish(engine, entry, entry.error or (failure_of_bound(engine, entry) if entry.bound else None))
+        entry.let_go(engine)
+        entry.state = State.RETIRED
+        entry.clock = None
+    elif entry.action.state is State.ABANDONED:  # the rest of it will not be issued
+        entry.action.let_go(engine)
+        entry.action.state = State.RETIRED
+    event, entry.event = entry.event, None
+    lane.in_flight.popleft()
+    lane.retired += 1
+    lane.weight -= max(1, entry.issued_weight)
+    if event is not None:
+        events.append(event)
+
+
+def finish(engine: Engine, action: Action, error: HalError | None) -> None:
+    """Make every signal of an action, or fail every signal semaphore. The only place where this is done."""
+    state = action.state
+    if state is State.RETIRED or state is State.ABANDONED:
+        return
+    unregister(engine, action)
+    action.ended(engine, error)
+    for semaphore, value in action.signals:
+        if error:
+            if action.is_recorded:
+                semaphore.withdraw_signal(value, action)
+            due = semaphore.fail_from_device(error)
+        else:
+            due = semaphore.signal_from_device(value, action)
+        try:
+            for wait in due:
+                if error:
+                    wait.failed(error)
+                else:
+                    wait.reached()
+        except BaseException:
+            engine.tell_later(semaphore, due)
+            raise
+    engine.actions.discard(action)
+    action.bound = ()
+    on_device = not action.on_host and (state is State.IN_FLIGHT or state is State.ISSUING)
+    action.state = State.ABANDONED if on_device else State.RETIRED
+    if not on_device:
+        action.let_go(engine)
+
+
+def failure_of_bound(engine: Engine, action: Action) -> HalError | None:
+    """Return the failure of a semaphore that has failed since the action was bound to a producer of it."""
+    for semaphore, value, _ in action.bound:
+        failure = semaphore.failure_before(value)
+        if failure:
+            return failure
+    return None
+
+
+def unregister(engine: Engine, action: Action) -> None:
+    """No semaphore is to tell the action of anything any more."""
+    if not action.waits:
+        return
+    waits, action.waits = action.waits, ()
+    action.unresolved.clear()
+    for wait in waits:
+        wait.semaphore.unregister(wait)
+    engine.timepoints.release(waits)
