@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 Point = tuple["EventSemaphore", int]
 
-# What most actions never need more of; nobody adds to these. A submission makes few objects, since each costs time.
-NOTHING: set[DeviceWait] = set()
+#: What most actions need no more of; nobody adds to it. A submission makes few objects, since each costs time.
 UNUSED: list[PinnedBlock] = []
 
 
@@ -87,7 +86,7 @@ class Action:
         self.state = State.PENDING
         #: Registered waits, and those among them that nothing is known of yet.
         self.waits: Sequence[DeviceWait] = ()
-        self.unresolved: set[DeviceWait] = NOTHING
+        self.unresolved = 0
         #: Waits that an issued producer will meet.
         self.bound: Sequence[tuple[EventSemaphore, int, Action]] = ()
         self.lane: Lane | None = None

@@ -109,22 +109,16 @@ class EventCompleter(Completer):
             (error,) = driver.cuStreamSynchronize(lane.stream)
             self._drop_all()
             return
-        event = None
-        retired = 0
+        must_wait = False
 
         def look() -> None:
-            nonlocal event, retired
-            retired = engine.poll(lane)
-            if not retired and lane.in_flight:
-                event = lane.in_flight[0].event
-                if event is not None:
-                    engine.events.retain(event)
+            nonlocal must_wait
+            must_wait = not engine.poll(lane) and bool(lane.in_flight) and lane.watch()
 
         engine.exclusively(look)
-        if event is None:
+        if not must_wait:
             return
-        (error,) = driver.cuEventSynchronize(event.handle)
-        engine.events.release([event])
+        (error,) = driver.cuEventSynchronize(lane.watch_event)
         if error:
             failure = error_of(driver, "cuEventSynchronize", error)
             engine.exclusively(lambda: engine.lose(failure))

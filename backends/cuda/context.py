@@ -14,7 +14,7 @@ from .driver import OUT_OF_MEMORY, CudaError, Driver, Handle, checked
 from .events import DeviceEventPool
 from .lane import Lane
 from .locks import Rank, make_lock
-from .parameters import HOST_FUNCTION, Parameters
+from .parameters import Parameters
 from .staging import PinnedBlock, PinnedMemory
 
 #: Bytes that a read or write moves at a time through pinned memory.
@@ -89,9 +89,8 @@ class Context:
         #: Device memory that is allocated: address -> bytes.
         self.allocations: dict[int, int] = {}
         self._undo.append(self._free_allocations)
-        with_callbacks = parameters.completion == HOST_FUNCTION
         self.lanes = [
-            Lane(self, index, self._make_stream(), self._make_stream() if with_callbacks else None)
+            Lane(self, index, self._make_stream(), self._make_stream(), self._make_watch_event())
             for index in range(parameters.queues * parameters.streams)
         ]
 
@@ -99,6 +98,13 @@ class Context:
         stream = checked(self.driver, "cuStreamCreate", int(self.driver.CUstream_flags.CU_STREAM_NON_BLOCKING))
         self._undo.append(lambda: self.driver.cuStreamDestroy(stream))
         return stream
+
+    def _make_watch_event(self) -> Handle:
+        flags = self.driver.CUevent_flags
+        flags_set = int(flags.CU_EVENT_DISABLE_TIMING) | int(flags.CU_EVENT_BLOCKING_SYNC)
+        event = checked(self.driver, "cuEventCreate", flags_set)
+        self._undo.append(lambda: self.driver.cuEventDestroy(event))
+        return event
 
     def _make_memory_pool(self, ordinal: int) -> Handle:
         driver = self.driver
@@ -261,4 +267,4 @@ def _dotted(version: int) -> str:
 
 
 def _text(name: bytes | str) -> str:
-    return (name.decode() if isinstance(name, bytes) else name).rstrip("\0")
+    return (name.decode() if isinstance(name, bytes) else name).partition("\0")[0]

@@ -28,9 +28,11 @@ from .completion import start_completers
 from .context import Context
 from .driver import Driver
 from .engine import Engine
+from .hostwait import wait_for
 from .memory import CudaBuffer, CudaLatch
 from .parameters import Parameters
-from .semaphore import VALUE_MAX, EventSemaphore, in_range
+from .semaphore import EventSemaphore
+from .timepoints import VALUE_MAX, in_range
 
 #: Bytes of pinned memory behind a latch.
 WORD_BYTES = 4
@@ -67,7 +69,7 @@ class CudaDevice(Device):
     def wait_semaphores(
         self, timepoints: Iterable[Timepoint], *, mode: WaitMode = WaitMode.ALL, timeout: float | None = None
     ) -> None:
-        self.engine.wait_for(self._points(timepoints), timeout, mode)
+        wait_for(self.engine, self._points(timepoints), timeout, mode)
 
     # --- submissions
 

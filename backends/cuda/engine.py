@@ -16,15 +16,14 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_cuda2hal.hal import HalError, StatusCode, WaitMode
+from pytest_cuda2hal.hal import HalError, StatusCode
 
 from .actions import Action, Slice, State
 from .driver import CudaError
 from .events import HostEventPool
-from .hostwait import HostWait, wait_for
 from .issue import issue, refill
 from .locks import Rank, make_lock
 from .memory import Memory
@@ -35,6 +34,7 @@ from .timepoints import DeviceWait, TimepointPool, Waiting
 
 if TYPE_CHECKING:
     from .context import Context
+    from .hostwait import HostWait
     from .lane import Lane
     from .memory import CudaLatch
     from .semaphore import EventSemaphore
@@ -64,9 +64,7 @@ class Engine:
         self.memory = Memory(context.memory_total)
         self.may_spin = parameters.completion == EVENT
         self.lanes = context.lanes
-        self.callbacks = [
-            context.make_callback(lane) if lane.callback_stream is not None else None for lane in self.lanes
-        ]
+        self.callbacks = [None if self.may_spin else context.make_callback(lane) for lane in self.lanes]
         for lane in self.lanes:
             lane.engine = weakref.ref(self)
         self._role = make_lock(Rank.ROLE, check=parameters.check_locks)
@@ -129,16 +127,7 @@ class Engine:
         else:
             self.discard(function, *arguments)
 
-    # --- waiting, and taking turns
-
-    def wait_for(
-        self, targets: list[tuple[EventSemaphore, int]], timeout: float | None, mode: WaitMode = WaitMode.ALL
-    ) -> None:
-        """Block the calling thread until the targets are reached. Thread-safe.
-
-        :raises HalError: a failure of one of the semaphores, else ``DEADLINE_EXCEEDED``.
-        """
-        wait_for(self, targets, timeout, mode)
+    # --- taking turns
 
     def turn(self, *, patient: bool = False) -> None:
         """Deal with what lies in the inbox, unless somebody does already; ``patient`` waits for its turn."""
@@ -210,11 +199,11 @@ class Engine:
         self.needs_service = True
         self.lanes[0].alarm.set()
 
-    def wake_completers(self, lanes: Iterable[Lane]) -> None:
-        """A thread is about to sleep until work is done: do not let the completers take their time."""
-        for lane in lanes or self.lanes:
-            if lane.in_flight:
-                lane.alarm.set()
+    def wake_completers(self, lane: Lane | None) -> None:
+        """A thread is about to sleep until work is done: do not let the completers of it take their time."""
+        for each in self.lanes if lane is None else (lane,):
+            if each.in_flight:
+                each.alarm.set()
 
     def submit(self, action: Action) -> None:
         """Take an action in. Thread-safe."""
@@ -226,6 +215,10 @@ class Engine:
     def arm(self, action: Action) -> None:
         """Find out what a new action waits for."""
         arm(self, action)
+
+    def issue(self, action: Action) -> None:
+        """Issue an action that has nothing left to wait for."""
+        issue(self, action)
 
     def told(self, wait: DeviceWait) -> None:
         """Look at what a wait was told about: a value reached, or a failure."""
@@ -240,23 +233,26 @@ class Engine:
 
     def spin(self, lane: Lane, semaphore: EventSemaphore, value: int, seconds: float, deadline: float | None) -> bool:
         """Query a lane's work for a short time; return whether the semaphore got somewhere. Thread-safe."""
-        end = time.monotonic() + seconds
-        if deadline is not None:
-            end = min(end, deadline)
+        end = 0.0
+        role = self._role
         while True:
-            if self._role.acquire(False):
+            if role.acquire(False):
                 try:
                     self.context.bind()
-                    self.poll(lane)
-                    self._drain(PATIENCE)
+                    if self.poll(lane) and (self.inbox or self.ready):
+                        self._drain(PATIENCE)
                 except BaseException:
                     self.wake_service()
                     raise
                 finally:
-                    self._role.release()
+                    role.release()
             past = semaphore.is_past(value)
-            if past or time.monotonic() >= end:
-                self.turn()  # for messages left by those who found the role taken
+            now = time.monotonic()
+            if not end:
+                end = now + seconds if deadline is None else min(now + seconds, deadline)
+            if past or now >= end:
+                if self.inbox:  # left by those who found the role taken
+                    self.turn()
                 return past
 
     def poll(self, lane: Lane) -> int:
@@ -266,7 +262,8 @@ class Engine:
         except CudaError as error:
             self.lose(error)
             count = len(lane.in_flight)
-        self.retire(lane, count)
+        if count:
+            self.retire(lane, count)
         return count
 
     def retire(self, lane: Lane, count: int) -> None:

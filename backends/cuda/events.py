@@ -33,9 +33,9 @@ class DeviceEventPool:
     def __init__(self, driver: Driver, capacity: int, *, check_locks: bool = False) -> None:
         self._driver = driver
         self._capacity = capacity
-        # Timing costs the device extra work per record; blocking waiters leave the core to others.
-        flags = driver.CUevent_flags
-        self._flags = int(flags.CU_EVENT_DISABLE_TIMING) | int(flags.CU_EVENT_BLOCKING_SYNC)
+        # Timing costs the device extra work per record. BLOCKING_SYNC costs more: behind a held stream the 57th record
+        # of such an event blocked its caller (H100, driver 580), so only a watch has one.
+        self._flags = int(driver.CUevent_flags.CU_EVENT_DISABLE_TIMING)
         self._lock = make_lock(Rank.POOL, check=check_locks)
         self._available: list[DeviceEvent] = []
         #: Events that somebody has.

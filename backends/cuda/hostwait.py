@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_cuda2hal.hal import HalError, StatusCode, WaitMode, checked_timeout, deadline_after
 
 from .locks import Rank, make_lock
-from .semaphore import in_range
-from .timepoints import HostWaitPoint
+from .timepoints import HostWaitPoint, in_range
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -96,42 +95,45 @@ class HostWait:
                 raise HalError(StatusCode.DEADLINE_EXCEEDED, text)
 
 
-def wait_for(
-    engine: Engine, targets: list[tuple[EventSemaphore, int]], timeout: float | None, mode: WaitMode = WaitMode.ALL
-) -> None:
-    """Block the calling thread until the targets are reached.
+def wait_for_one(engine: Engine, semaphore: EventSemaphore, value: int, timeout: float | None) -> None:
+    """Block the calling thread until a semaphore reaches ``value``: much the most frequent wait.
+
+    :raises HalError: the semaphore's failure, else ``DEADLINE_EXCEEDED``.
+    """
+    value = in_range(value)
+    timeout = checked_timeout(timeout)
+    failure, reached, producer = semaphore.look(value)
+    if reached:
+        return
+    if failure:
+        raise failure.again()
+    if timeout == 0:
+        raise HalError(StatusCode.DEADLINE_EXCEEDED, f"{value} is not reached")
+    deadline = deadline_after(timeout)
+    lane = producer.lane if producer is not None else None
+    if lane is not None and engine.may_spin and engine.spin(lane, semaphore, value, SPIN_SECONDS, deadline):
+        failure = semaphore.failure_before(value)
+        if failure:
+            raise failure.again()
+        return
+    _sleep(engine, HostWait(engine, [(semaphore, value)], WaitMode.ALL), lane, deadline)
+
+
+def wait_for(engine: Engine, targets: list[tuple[EventSemaphore, int]], timeout: float | None, mode: WaitMode) -> None:
+    """Block the calling thread until all, or any, of the targets are reached.
 
     :raises HalError: a failure of one of the semaphores, else ``DEADLINE_EXCEEDED``.
     """
     timeout = checked_timeout(timeout)
-    lanes: set[Lane] = set()
-    if len(targets) == 1:  # much the most frequent, so it is looked at first
-        [(semaphore, value)] = targets
-        value = in_range(value)
-        failure, reached, producer = semaphore.look(value)
-        if failure:
-            raise failure.again()
-        if reached:
-            return
-        if timeout == 0:
-            raise HalError(StatusCode.DEADLINE_EXCEEDED, f"{value} is not reached")
-        deadline = deadline_after(timeout)
-        if producer is not None and producer.lane is not None and engine.may_spin:
-            lanes = {producer.lane}
-            if engine.spin(producer.lane, semaphore, value, SPIN_SECONDS, deadline):
-                failure, reached, _ = semaphore.look(value)
-                if failure:
-                    raise failure.again()
-                if reached:
-                    return
-    else:
-        targets = [(semaphore, in_range(value)) for semaphore, value in targets]
-        deadline = deadline_after(timeout)
-    wait = HostWait(engine, targets, mode)
+    _sleep(engine, HostWait(engine, targets, mode), None, deadline_after(timeout))
+
+
+def _sleep(engine: Engine, wait: HostWait, lane: Lane | None, deadline: float | None) -> None:
+    """Sleep on a host event; ``lane`` is where the work is, if one knows."""
     try:
         engine.sleepers.add(wait)
         wait.begin()
-        engine.wake_completers(lanes)
+        engine.wake_completers(lane)
         wait.block(deadline)
     finally:
         engine.sleepers.discard(wait)

@@ -114,7 +114,7 @@ def _launch(engine: Engine, action: Action, lane: Lane) -> bool:
         (result,) = driver.cuEventRecord(event.handle, lane.stream)
         if result:
             raise error_of(driver, "cuEventRecord", result)
-        if lane.callback_stream is not None:
+        if not engine.may_spin:
             _call_back(engine, lane, event.handle)
     except CudaError as raised:
         if event is not None:
@@ -150,10 +150,10 @@ def _wait_for_producers(engine: Engine, action: Action, lane: Lane) -> None:
 
 def _call_back(engine: Engine, lane: Lane, event: Any) -> None:
     """Have the driver call the host when the event is reached, on a stream that holds up nothing."""
-    (error,) = engine.driver.cuStreamWaitEvent(lane.callback_stream, event, 0)
+    (error,) = engine.driver.cuStreamWaitEvent(lane.watch_stream, event, 0)
     if error:
         raise error_of(engine.driver, "cuStreamWaitEvent", error)
-    (error,) = engine.driver.cuLaunchHostFunc(lane.callback_stream, engine.callbacks[lane.index], 0)
+    (error,) = engine.driver.cuLaunchHostFunc(lane.watch_stream, engine.callbacks[lane.index], 0)
     if error:
         raise error_of(engine.driver, "cuLaunchHostFunc", error)
 
@@ -176,8 +176,10 @@ def _publish(engine: Engine, action: Action) -> None:
             consumer = wait.action
             if consumer is None or consumer.state is not State.PENDING:
                 continue
+            if wait.producer is not None or wait.met:
+                continue
             wait.producer = action
-            consumer.unresolved.discard(wait)
+            consumer.unresolved -= 1
             if not consumer.unresolved:
                 engine.ready.append(consumer)
 

@@ -21,12 +21,14 @@ class Lane:
     It knows its engine weakly: the completer thread keeps the lane alive, and must not keep the engine alive with it.
     """
 
-    def __init__(self, context: Context, index: int, stream: Handle, callback_stream: Handle | None) -> None:
+    def __init__(self, context: Context, index: int, stream: Handle, watch_stream: Handle, watch_event: Handle) -> None:
         self.context = context
         self.index = index
         self.stream = stream
-        #: Where host functions are launched, so that they hold up nothing on ``stream``; host-function mode only.
-        self.callback_stream = callback_stream
+        #: Waits for events of ``stream`` without holding anything up: host functions run here, and a blocking event is
+        #: recorded here for a completer that sleeps in the driver.
+        self.watch_stream = watch_stream
+        self.watch_event = watch_event
         self.engine: weakref.ref[Engine]
         #: Issued and not yet retired, oldest first.
         self.in_flight: deque[Action | Slice] = deque()
@@ -82,6 +84,20 @@ class Lane:
             else:
                 high = middle
         return low
+
+    def watch(self) -> bool:
+        """Have the lane's blocking event follow its oldest work, so that a thread can sleep until that is done.
+
+        The events of submissions are not blocking ones, on which a thread sleeps instead of spinning: of those a stream
+        takes no more than a few dozen that cannot happen yet. False if the driver refuses; then one looks again.
+        """
+        driver = self.context.driver
+        event = self.in_flight[0].event
+        assert event is not None
+        (error,) = driver.cuStreamWaitEvent(self.watch_stream, event.handle, 0)
+        if not error:
+            (error,) = driver.cuEventRecord(self.watch_event, self.watch_stream)
+        return not error
 
     def _is_done(self, place: int) -> bool:
         event = self.in_flight[place].event

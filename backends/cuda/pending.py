@@ -49,7 +49,7 @@ def arm(engine: Engine, action: Action) -> None:
         bound.append((semaphore, value, producer))
     if is_resolved:
         action.bound = bound
-        engine.ready.append(action)
+        engine.issue(action)
     else:
         _register(engine, action, action.targets)
 
@@ -57,7 +57,6 @@ def arm(engine: Engine, action: Action) -> None:
 def _register(engine: Engine, action: Action, targets: Iterable[tuple[EventSemaphore, int]]) -> None:
     """Have the semaphores tell of an action's waits, and issue it if there is nothing to be told."""
     action.waits = waits = list[DeviceWait]()
-    action.unresolved = set()
     for semaphore, value in targets:
         wait = engine.timepoints.acquire_device_wait(semaphore, value, action)
         failure, reached, producer = semaphore.register(wait)
@@ -69,7 +68,7 @@ def _register(engine: Engine, action: Action, targets: Iterable[tuple[EventSemap
             continue
         waits.append(wait)
         if producer is None or action.on_host:
-            action.unresolved.add(wait)
+            action.unresolved += 1
         else:
             wait.producer = producer
     if not action.unresolved:
@@ -85,7 +84,9 @@ def told(engine: Engine, wait: DeviceWait) -> None:
     if failure:
         finish(engine, action, failure)
     elif reached:
-        action.unresolved.discard(wait)
+        if wait.producer is None and not wait.met:
+            action.unresolved -= 1
+        wait.met = True
         wait.producer = None
         if not action.unresolved:
             engine.ready.append(action)
@@ -94,7 +95,6 @@ def told(engine: Engine, wait: DeviceWait) -> None:
 def watch(engine: Engine, action: Action) -> None:
     """Have the semaphores tell when the values that an action is bound to are reached."""
     action.waits = waits = list[DeviceWait]()
-    action.unresolved = set()
     for semaphore, value, producer in action.bound:
         wait = engine.timepoints.acquire_device_wait(semaphore, value, action)
         wait.producer = producer

@@ -120,7 +120,7 @@ def unregister(engine: Engine, action: Action) -> None:
     if not action.waits:
         return
     waits, action.waits = action.waits, ()
-    action.unresolved.clear()
+    action.unresolved = 0
     for wait in waits:
         wait.semaphore.unregister(wait)
     engine.timepoints.release(waits)

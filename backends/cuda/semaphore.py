@@ -5,28 +5,15 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from pytest_cuda2hal.hal import HalError, Semaphore, StatusCode, checked_value
+from pytest_cuda2hal.hal import HalError, Semaphore, StatusCode
 
+from .hostwait import wait_for_one
 from .locks import Rank, make_lock
-from .timepoints import DeviceWait, HostWaitPoint, Waiting, WaitQueue
+from .timepoints import DeviceWait, HostWaitPoint, Waiting, WaitQueue, in_range
 
 if TYPE_CHECKING:
     from .actions import Action
     from .engine import Engine
-
-#: The largest value: variation point value-max, strict answer.
-VALUE_MAX = 2**64 - 2
-
-
-def in_range(value: int) -> int:
-    """Return a value that a semaphore can have.
-
-    :raises HalError: ``OUT_OF_RANGE``.
-    """
-    value = checked_value(value)
-    if value > VALUE_MAX:
-        raise HalError(StatusCode.OUT_OF_RANGE, f"{value} is above the largest value, {VALUE_MAX}")
-    return value
 
 
 class EventSemaphore(Semaphore):
@@ -104,7 +91,7 @@ class EventSemaphore(Semaphore):
             raise
 
     def wait(self, value: int, timeout: float | None = None) -> None:
-        self.engine.wait_for([(self, value)], timeout)
+        wait_for_one(self.engine, self, value, timeout)
 
     # --- what host waits do
 

@@ -12,13 +12,28 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
-if TYPE_CHECKING:
-    from pytest_cuda2hal.hal import HalError
+from pytest_cuda2hal.hal import HalError, StatusCode, checked_value
 
+if TYPE_CHECKING:
     from .actions import Action
     from .engine import Engine
     from .hostwait import HostWait
     from .semaphore import EventSemaphore
+
+
+#: The largest value: variation point value-max, strict answer.
+VALUE_MAX = 2**64 - 2
+
+
+def in_range(value: int) -> int:
+    """Return a value that a semaphore can have.
+
+    :raises HalError: ``OUT_OF_RANGE``.
+    """
+    value = checked_value(value)
+    if value > VALUE_MAX:
+        raise HalError(StatusCode.OUT_OF_RANGE, f"{value} is above the largest value, {VALUE_MAX}")
+    return value
 
 
 class Waiting(Protocol):
@@ -60,7 +75,7 @@ class HostWaitPoint:
 class DeviceWait:
     """An action waits for ``semaphore`` to reach ``value``. Changed by whoever has the engine's role."""
 
-    __slots__ = ("action", "dead", "for_host", "producer", "queued", "semaphore", "value")
+    __slots__ = ("action", "dead", "for_host", "met", "producer", "queued", "semaphore", "value")
 
     def __init__(self) -> None:
         self.semaphore: EventSemaphore
@@ -68,6 +83,8 @@ class DeviceWait:
         self.action: Action | None = None
         #: The issued action whose signal will reach the value. Once set it is never replaced by another.
         self.producer: Action | None = None
+        #: The value is reached.
+        self.met = False
         #: The action runs on the host, so no producer helps: the value itself must be reached.
         self.for_host = False
         self.dead = False
@@ -162,7 +179,7 @@ class TimepointPool:
         wait.value = value
         wait.action = action
         wait.for_host = action.on_host
-        wait.dead = False
+        wait.dead = wait.met = False
         return wait
 
     def release(self, waits: Iterable[DeviceWait]) -> None:

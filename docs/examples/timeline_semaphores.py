@@ -1,6 +1,7 @@
-"""Timeline semaphores on a CUDA device, as a library. Run it with --simulate where there is no GPU.
+"""Timeline semaphores on a CUDA device, as a library.
 
-Every wait has a timeout, so that a mistake ends with DEADLINE_EXCEEDED and not in silence.
+Run it with --simulate where there is no GPU. Every wait has a timeout, so that a mistake ends
+with DEADLINE_EXCEEDED and not in silence.
 """
 
 from __future__ import annotations
@@ -8,10 +9,24 @@ from __future__ import annotations
 import sys
 
 from pytest_cuda2hal.backends.cuda import open_cuda, open_simulated
-from pytest_cuda2hal.hal import BackendUnavailable, Copy, Device, Fill, HalError, StatusCode, WaitMode
+from pytest_cuda2hal.hal import (
+    BackendUnavailable,
+    Buffer,
+    Copy,
+    Device,
+    Fill,
+    HalError,
+    StatusCode,
+    WaitMode,
+)
 
 SECONDS = 10.0
 SIZE = 4096
+
+
+def byte(buffer: Buffer) -> int:
+    """Read the first byte, past the queues."""
+    return buffer.read(0, 1)[0]
 
 
 def one_queue_waits_for_another(device: Device) -> None:
@@ -20,25 +35,27 @@ def one_queue_waits_for_another(device: Device) -> None:
     source, target = device.allocate_buffer(SIZE), device.allocate_buffer(SIZE)
     target.write(bytes(SIZE))
 
-    device.queue_execute([Copy(source, target)], wait=[filled @ 1], signal=[copied @ 1], queue=1)
+    copy = Copy(source, target)
+    device.queue_execute([copy], wait=[filled @ 1], signal=[copied @ 1], queue=1)
     device.queue_execute([Fill(source, 7)], wait=[go @ 1], signal=[filled @ 1], queue=0)
-    print(f"submitted: filled = {filled.query()}, copied = {copied.query()}, target[0] = {target.read(0, 1)[0]}")
+    print(f"submitted: filled {filled.query()}, copied {copied.query()}, byte {byte(target)}")
 
     go.signal(1)  # the gate: up to here nothing could run
     copied.wait(1, timeout=SECONDS)
-    print(f"after go:  filled = {filled.query()}, copied = {copied.query()}, target[0] = {target.read(0, 1)[0]}")
+    print(f"after go:  filled {filled.query()}, copied {copied.query()}, byte {byte(target)}")
 
 
 def whichever_comes_first(device: Device) -> None:
     """One of two timepoints is enough."""
     gate, early, late = (device.create_semaphore(0) for _ in range(3))
-    device.queue_execute([], wait=[gate @ 1], signal=[late @ 1], queue=0)  # a barrier: it only waits and signals
+    # Without commands a submission is a barrier: it only waits and signals.
+    device.queue_execute([], wait=[gate @ 1], signal=[late @ 1], queue=0)
     device.queue_execute([], signal=[early @ 1], queue=1)
     device.wait_semaphores([late @ 1, early @ 1], mode=WaitMode.ANY, timeout=SECONDS)
-    print(f"any:       early = {early.query()}, late = {late.query()}")
+    print(f"any:       early {early.query()}, late {late.query()}")
     gate.signal(1)
     device.wait_semaphores([late @ 1, early @ 1], mode=WaitMode.ALL, timeout=SECONDS)
-    print(f"all:       early = {early.query()}, late = {late.query()}")
+    print(f"all:       early {early.query()}, late {late.query()}")
 
 
 def a_failure_travels(device: Device) -> None:
@@ -52,20 +69,22 @@ def a_failure_travels(device: Device) -> None:
     try:
         second.wait(1, timeout=SECONDS)
     except HalError as error:
-        print(f"failed:    second = {error.code.name}: {error.message}")
+        print(f"failed:    {error.code.name}: {error.message}")
     other.wait(1, timeout=SECONDS)
-    print(f"untouched: other = {other.query()}")
+    print(f"untouched: other {other.query()}")
 
 
 def memory_in_order(device: Device) -> None:
     """Allocate, use and free on a queue: one timeline says what comes when."""
     step = device.create_semaphore(0)
     result = device.allocate_buffer(SIZE)
-    scratch = device.queue_alloca(SIZE, signal=[step @ 1])  # returns at once; the memory comes later
-    device.queue_execute([Fill(scratch, 5), Copy(scratch, result)], wait=[step @ 1], signal=[step @ 2])
+    # Returns at once; the memory is there when the timeline is at 1.
+    scratch = device.queue_alloca(SIZE, signal=[step @ 1])
+    work = [Fill(scratch, 5), Copy(scratch, result)]
+    device.queue_execute(work, wait=[step @ 1], signal=[step @ 2])
     device.queue_dealloca(scratch, wait=[step @ 2], signal=[step @ 3])
     step.wait(3, timeout=SECONDS)
-    print(f"memory:    result[0] = {result.read(0, 1)[0]}, in use = {device.statistics().memory_in_use} bytes")
+    print(f"memory:    byte {byte(result)}, {device.statistics().memory_in_use} bytes in use")
 
 
 def main(arguments: list[str]) -> int:

@@ -1,0 +1,272 @@
+"""Every driver call may fail, while a device is opened and while work is issued, and nobody hangs or leaks for it."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from pytest_cuda2hal.backends.cuda.opening import open_on
+from pytest_cuda2hal.backends.cuda.parameters import Parameters
+from pytest_cuda2hal.backends.cuda.simulator import CUresult, SimulatedDriver
+from pytest_cuda2hal.hal import BackendUnavailable, Copy, Fill, HalError, Hold, StatusCode, Update
+
+REFUSED = CUresult.CUDA_ERROR_NOT_SUPPORTED
+
+
+def one_command(make):
+    """Submit one command on a buffer."""
+
+    def submit(device, done, fail):
+        command = make(device.buffer(4096))
+        fail()
+        device.submit(command, signal=[done @ 1])
+
+    return submit
+
+
+def graph(device, done, fail):
+    commands = device.device.create_command_buffer([Fill(device.buffer(), 1), Update(device.buffer(), b"x")])
+    fail()
+    device.submit(commands, signal=[done @ 1])
+
+
+def consumer(device, done, fail):
+    produced = device.semaphore()
+    device.hold(0, [produced @ 1])
+    fail()
+    device.submit(wait=[produced @ 1], signal=[done @ 1], queue=1)
+
+
+def barrier(device, done, fail):
+    fail()
+    device.submit(signal=[done @ 1])
+
+
+def hold(device, done, fail):
+    latch = device.latch()
+    fail()
+    device.submit(Hold(latch), signal=[done @ 1])
+
+
+def alloca(device, done, fail):
+    fail()
+    device.device.queue_alloca(256, signal=[done @ 1])
+
+
+def dealloca(device, done, fail):
+    there = device.semaphore()
+    buffer = device.device.queue_alloca(256, signal=[there @ 1])
+    there.wait(1, 5)
+    device.until(lambda: device.device.statistics().in_flight == 0)
+    fail()
+    device.device.queue_dealloca(buffer, signal=[done @ 1])
+
+
+def large_update(device, done, fail):
+    update = Update(device.buffer(2**20), bytes(2**20))
+    fail()
+    device.submit(update, signal=[done @ 1])
+
+
+CALLS = {
+    "cuMemsetD8Async": one_command(lambda buffer: Fill(buffer, 1)),
+    "cuMemsetD16Async": one_command(lambda buffer: Fill(buffer, b"ab")),
+    "cuMemsetD32Async": one_command(lambda buffer: Fill(buffer, b"abcd")),
+    "cuMemcpyDtoDAsync": one_command(lambda buffer: Copy(buffer, buffer, 0, 64, 64)),
+    "cuMemcpyHtoDAsync": one_command(lambda buffer: Update(buffer, b"xyz")),
+    "cuStreamWaitValue32": hold,
+    "cuStreamBeginCapture": graph,
+    "cuGraphInstantiate": graph,
+    "cuGraphLaunch": graph,
+    "cuEventCreate": barrier,
+    "cuEventRecord": barrier,
+    "cuMemAllocFromPoolAsync": alloca,
+    "cuMemFreeAsync": dealloca,
+    "cuMemHostAlloc": large_update,
+    "cuMemHostGetDevicePointer": large_update,
+}
+
+
+def fails_and_leaves_nothing(device, name, submit):
+    """A failing call of an issue fails its submission, and only that."""
+    done = device.semaphore()
+    downstream = device.semaphore()
+    device.submit(wait=[done @ 1], signal=[downstream @ 1], queue=1)
+    submit(device, done, lambda: device.driver.fail(name, error=REFUSED))
+    for semaphore in (done, downstream):
+        error = device.failure(semaphore)
+        assert name in error.message
+        assert "CUDA_ERROR_NOT_SUPPORTED" in error.message
+        assert error.code is StatusCode.UNIMPLEMENTED
+    unrelated, target = device.semaphore(), device.buffer()
+    for value in range(1, 4):
+        device.submit(Fill(target, value), signal=[unrelated @ value], queue=1)
+        unrelated.wait(value, 5)
+    assert target.read() == bytes([3] * 64)
+    device.open_latches()
+    device.settles()
+    del target
+    device.until(lambda: device.device.statistics().buffers == 0)
+    assert device.device.statistics().memory_in_use == 0
+    device.close()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_that_fails_fails_its_submission_and_only_that(rig, completion, name):
+    device = rig(completion=completion)
+    fails_and_leaves_nothing(device, name, CALLS[name])
+
+
+def test_a_wait_for_a_producer_that_fails_fails_its_submission_and_only_that(rig):
+    fails_and_leaves_nothing(rig(), "cuStreamWaitEvent", consumer)
+
+
+@pytest.mark.parametrize("name", ["cuStreamWaitEvent", "cuLaunchHostFunc"])
+def test_a_callback_that_cannot_be_ordered_fails_its_submission_and_only_that(rig, name):
+    device = rig(completion="host-function")
+    fails_and_leaves_nothing(device, name, barrier)
+
+
+def test_a_capture_that_became_invalid_fails_its_submission_and_only_that(rig, completion):
+    device = rig(completion=completion, watched=True)
+    commands = device.device.create_command_buffer([Fill(device.buffer(), 1), Update(device.buffer(), b"x")])
+    done, failed = device.semaphores(2)
+
+    def invalidate(name, arguments):
+        if name == "cuStreamEndCapture":
+            arguments[0].capture.invalidated = True
+
+    device.watched.watch = invalidate
+    device.submit(commands, signal=[failed @ 1])
+    message = device.failure(failed).message
+    assert "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED" in message
+    assert "cuStreamEndCapture" in message
+    device.watched.watch = None
+    device.submit(commands, signal=[done @ 1])
+    done.wait(1, 5)
+    device.settles()
+
+
+@pytest.mark.parametrize("nth", range(1, 6))
+@pytest.mark.parametrize("name", ["cuMemsetD8Async", "cuEventRecord"])
+def test_a_failure_in_the_middle_leaves_what_comes_before_and_after(rig, completion, name, nth):
+    device = rig(completion=completion)
+    gate, target = device.semaphore(), device.buffer()
+    dones = device.semaphores(5)
+    for done in dones:
+        device.submit(Fill(target, 1), wait=[gate @ 1], signal=[done @ 1])
+    device.driver.fail(name, nth, REFUSED)
+    gate.signal(1)
+    for number, done in enumerate(dones, 1):
+        if number == nth:
+            assert name in device.failure(done).message
+        else:
+            done.wait(1, 5)
+    device.settles()
+
+
+def test_the_signaler_hears_nothing_of_what_fails_by_it(rig):
+    device = rig()
+    gate, done = device.semaphores(2)
+    device.submit(Fill(device.buffer(), 1), wait=[gate @ 1], signal=[done @ 1])
+    device.driver.fail("cuMemsetD8Async", error=REFUSED)
+    gate.signal(1)
+    assert "cuMemsetD8Async" in device.failure(done).message
+
+
+def test_what_was_issued_before_a_failing_command_is_waited_for(rig, completion):
+    device = rig(completion=completion)
+    latch, done = device.latch(), device.semaphore()
+    target = device.buffer()
+    device.driver.fail("cuMemcpyHtoDAsync", error=REFUSED)
+    device.submit(Fill(target, 7), Hold(latch), Update(target, b"never"), signal=[done @ 1])
+    address = target._address
+    del target
+    device.engine.turn()
+    assert device.never(lambda: device.driver.calls["cuMemFreeAsync"])
+    latch.open()
+    assert "cuMemcpyHtoDAsync" in device.failure(done).message
+    device.settles()
+    device.until(lambda: device.engine.turn() or device.driver.calls["cuMemFreeAsync"] == 1)
+    assert address not in device.context.allocations
+
+
+def test_memory_that_cannot_be_had_at_once_is_an_error_that_says_so(rig):
+    device = rig()
+    device.driver.fail("cuMemAllocFromPoolAsync", error=CUresult.CUDA_ERROR_UNKNOWN)
+    with pytest.raises(HalError, match="CUDA_ERROR_UNKNOWN .* from cuMemAllocFromPoolAsync"):
+        device.buffer()
+    assert device.device.statistics().memory_in_use == 0
+    device.buffer()
+
+
+@pytest.mark.parametrize("name", ["cuMemcpyDtoHAsync", "cuMemcpyHtoDAsync", "cuStreamSynchronize"])
+def test_a_failing_copy_past_the_queues_is_an_error_that_names_the_call(rig, name):
+    device = rig()
+    buffer = device.buffer()
+    device.driver.fail(name, error=REFUSED)
+    with pytest.raises(HalError, match=f"CUDA_ERROR_NOT_SUPPORTED .* from {name}"):
+        buffer.write(b"abc") if name == "cuMemcpyHtoDAsync" else buffer.read()
+    buffer.write(b"abc")
+
+
+# --- while a device is opened
+
+
+def opening_calls(completion):
+    """Return (name, n) for every call that the opening thread makes."""
+    driver = SimulatedDriver(record_calls=True)
+    parameters = Parameters(completion=completion)
+    device = open_on(driver, ordinal=0, parameters=parameters, versions={})
+    calls = dict(driver.calls)
+    device.close()
+    calls["cuCtxSetCurrent"] = 1  # the others are the completers' own
+    return [(name, n) for name, count in sorted(calls.items()) for n in range(1, count + 1)]
+
+
+@pytest.mark.parametrize(
+    ("completion", "name", "n"),
+    [(completion, *call) for completion in ("event", "host-function") for call in opening_calls(completion)],
+)
+def test_a_device_that_cannot_be_opened_leaves_nothing(completion, name, n):
+    driver = SimulatedDriver()
+    driver.fail(name, n, REFUSED)
+    before = threading.active_count()
+    with pytest.raises((HalError, BackendUnavailable), match="CUDA_ERROR_NOT_SUPPORTED"):
+        open_on(driver, ordinal=0, parameters=Parameters(completion=completion, check_locks=True), versions={})
+    assert driver.live() == {}
+    assert driver.contexts == {}
+    assert driver.violations == []
+    assert threading.active_count() <= before + 2  # the simulated driver's, which are ending
+    open_on(driver, ordinal=0, parameters=Parameters(), versions={}).close()
+    assert driver.violations == []
+
+
+@pytest.mark.parametrize("nth", range(1, 7))
+def test_a_device_whose_threads_cannot_be_started_leaves_nothing(monkeypatch, completion, nth):
+    driver = SimulatedDriver()
+    start, started = threading.Thread.start, []
+
+    def sometimes(thread):
+        if thread.name.startswith("hal-lane"):
+            started.append(thread)
+            if len(started) == nth:
+                raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", sometimes)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        open_on(driver, ordinal=0, parameters=Parameters(completion=completion, check_locks=True), versions={})
+    for thread in started[:-1]:
+        thread.join(5)
+        assert not thread.is_alive()
+    assert driver.contexts == {}
+    assert driver.violations == []
+
+
+def test_a_completer_that_cannot_make_the_context_current_is_no_silent_loss():
+    driver = SimulatedDriver()
+    driver.fail("cuCtxSetCurrent", 2, REFUSED)
+    with pytest.raises((HalError, BackendUnavailable), match="CUDA_ERROR_NOT_SUPPORTED"):
+        open_on(driver, ordinal=0, parameters=Parameters(), versions={}).close()
