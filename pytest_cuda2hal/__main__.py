@@ -1,4 +1,4 @@
-"""``python -m pytest_cuda2hal``: run every backend, probe one, or print results as tables."""
+"""``python -m pytest_cuda2hal``: run every backend, one many times, probe one, or print results as tables."""
 
 from __future__ import annotations
 
@@ -22,6 +22,15 @@ def main(arguments: list[str] | None = None) -> int:
     table.add_argument("reports", nargs="+", type=Path, metavar="REPORT.json")
     table.add_argument("--output", type=Path, metavar="FILE", help="write there instead of printing")
 
+    repeat = commands.add_parser("repeat", help="run the suite many times, and write one page about all the runs")
+    repeat.add_argument("--backend", action="append", required=True, metavar="SPEC", help="{n} in it: the run's number")
+    repeat.add_argument("--quick", type=int, default=10, metavar="N", help="runs at quick effort (default: 10)")
+    repeat.add_argument("--full", type=int, default=0, metavar="N", help="runs at full effort (default: 0)")
+    repeat.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
+    repeat.add_argument("--budget", type=float, default=86400.0, metavar="SECONDS", help="begin no run after this")
+    repeat.add_argument("--output", type=Path, required=True, metavar="PATH", help="write PATH.json and PATH.md")
+    repeat.add_argument("arguments", nargs="*", metavar="-- ARGUMENT", help="for pytest, as --hal-deadline=5")
+
     probe = commands.add_parser("probe", help="open one backend in this process and say what it is")
     probe.add_argument("spec", metavar="SPEC")
 
@@ -30,6 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
         from .matrix import run_matrix
 
         return run_matrix(chosen.backend, chosen.effort, chosen.timeout, chosen.output)
+    if chosen.command == "repeat":
+        from .repeat import run_repeat
+
+        counts = (chosen.quick, chosen.full, chosen.jobs)
+        return run_repeat(chosen.backend, *counts, chosen.budget, chosen.output, chosen.arguments)
     if chosen.command == "table":
         from .tables import results_page
 

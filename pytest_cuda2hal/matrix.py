@@ -121,7 +121,7 @@ def _run(answer: Probe, effort: str, timeout: float, output: Path) -> Row:
         except subprocess.TimeoutExpired:
             row.note = f"ended after {timeout:g} s; see {log}"
         finally:
-            _end_session(process)
+            end_session(process)
     row.seconds = time.monotonic() - began
     if report.exists():
         row.counts = json.loads(report.read_text(encoding="utf-8"))["counts"][answer.spec]
@@ -133,7 +133,7 @@ def _run(answer: Probe, effort: str, timeout: float, output: Path) -> Row:
     return row
 
 
-def _end_session(process: subprocess.Popen[bytes]) -> None:
+def end_session(process: subprocess.Popen[bytes]) -> None:
     """Make sure that nothing of the run is left, its xdist workers included."""
     if os.name == "posix":
         with contextlib.suppress(ProcessLookupError):

@@ -1,9 +1,11 @@
 """Timeline semaphores on CUDA, out of binary, signal-before-wait events.
 
 ``cuda`` runs on the real driver, through cuda-python; ``cuda-sim`` is the same code on a driver in host memory. Read in
-this order: :mod:`.semaphore` (a value, who waits for it, who will signal it), :mod:`.engine` (how an action gets from
-submission to stream to retirement), :mod:`.lane` and :mod:`.completion` (streams, and how finished work is noticed),
-:mod:`.commands` and :mod:`.graphs`, :mod:`.context` (what the driver gives), and :mod:`.device`.
+this order: :mod:`.semaphore` and :mod:`.timepoints` (a value, who waits for it, who will signal it), :mod:`.hostwait`;
+:mod:`.engine` with :mod:`.actions`, :mod:`.pending`, :mod:`.issue` and :mod:`.retirement` (how an action gets from
+submission to stream to retirement); :mod:`.lane` and :mod:`.completion` (streams, and how finished work is noticed);
+:mod:`.commands` and :mod:`.graphs`; :mod:`.context`, :mod:`.events`, :mod:`.staging` and :mod:`.memory` (what the
+driver gives); and :mod:`.device`, which puts them together.
 """
 
 from __future__ import annotations

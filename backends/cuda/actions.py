@@ -30,8 +30,8 @@ UNUSED: list[PinnedBlock] = []
 class State(enum.Enum):
     """The life of an action. Every path ends in ``RETIRED``, with each signal made or failed, once."""
 
-    PENDING = "pending"  # waits not all reached, nor bound to a producer
-    READY = "ready"  # waiting for room on its stream
+    PENDING = "pending"  # waits not all met or bound to a producer, or no stream or no memory for it yet
+    QUEUED = "queued"  # waits for room on its stream
     ISSUING = "issuing"
     IN_FLIGHT = "in flight"
     ABANDONED = "abandoned"  # failed already, but the device is not done with it

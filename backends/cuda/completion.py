@@ -63,7 +63,7 @@ class Completer:
     def _turn(self) -> None:
         """Deal with messages that somebody left."""
         engine = self._lane.engine()
-        if engine is not None and engine.needs_service:
+        if engine is not None and (engine.needs_service or engine.trash):
             engine.needs_service = False
             engine.turn(patient=True)
 

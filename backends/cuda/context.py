@@ -50,9 +50,9 @@ class Context:
         self.name = _text(checked(driver, "cuDeviceGetName", 256, self.device))
         self.version = int(checked(driver, "cuDriverGetVersion"))
         self._check_device()
-        self.handle = checked(driver, "cuDevicePrimaryCtxRetain", self.device)
-        self._undo.append(lambda: driver.cuDevicePrimaryCtxRelease(self.device))
         try:
+            self.handle = checked(driver, "cuDevicePrimaryCtxRetain", self.device)
+            self._undo.append(lambda: driver.cuDevicePrimaryCtxRelease(self.device))
             self.bind()
             self._make(ordinal)
         except BaseException as error:
@@ -79,7 +79,7 @@ class Context:
         self.memory_total = min(total, parameters.memory or total)
         self.events = DeviceEventPool(driver, parameters.event_pool_capacity, check_locks=parameters.check_locks)
         self._undo.append(self.events.destroy)
-        self.staging = PinnedMemory(driver)
+        self.staging = PinnedMemory(driver, check_locks=parameters.check_locks)
         self._undo.append(self.staging.destroy)
         self.memory_pool = self._make_memory_pool(ordinal)
         self._side_lock = make_lock(Rank.SIDE_STREAM, check=parameters.check_locks)
@@ -240,8 +240,9 @@ class Context:
         if side_lock is not None:
             with side_lock:  # a read or write of another thread ends first, and none begins
                 self._is_closing = True
-        with contextlib.suppress(CudaError):
-            self.bind()
+        if self._undo:
+            with contextlib.suppress(CudaError):
+                self.bind()
         self.is_destroyed = True
         while self._undo:
             self._undo.pop()()

@@ -233,7 +233,7 @@ class CudaDevice(Device):
         if not engine.closed:
             engine.turn()
         actions = list(engine.actions)
-        pending = sum(action.state in (State.PENDING, State.READY) for action in actions)
+        pending = sum(action.state in (State.PENDING, State.QUEUED) for action in actions)
         on_lanes = sum(len(lane.in_flight) for lane in engine.lanes)
         host_calls = len(engine.host_calls)
         return Statistics(

@@ -61,7 +61,7 @@ class Engine:
         self.events = context.events
         self.host_events = HostEventPool(parameters.event_pool_capacity)
         self.timepoints = TimepointPool(parameters.event_pool_capacity)
-        self.memory = Memory(context.memory_total)
+        self.memory = Memory(context.memory_total, check_locks=parameters.check_locks)
         self.may_spin = parameters.completion == EVENT
         self.lanes = context.lanes
         self.callbacks = [None if self.may_spin else context.make_callback(lane) for lane in self.lanes]
@@ -117,6 +117,8 @@ class Engine:
     def discard(self, function: Callable[..., None], *arguments: object) -> None:
         """Have ``function(engine, *arguments)`` called by whoever has the role next. Safe in a finalizer."""
         self.trash.append((function, arguments))
+        if self.lanes[0].asleep:
+            self.wake_service()
 
     def discard_after(self, lane: Lane, function: Callable[..., None], *arguments: object) -> None:
         """The same, but only when everything that is in flight on a lane now is done; the role is held."""

@@ -40,7 +40,7 @@ def issue(engine: Engine, action: Action) -> None:
         if engine.may_spin and len(lane.backlog) % LOOK_EVERY == 0:
             engine.poll(lane)  # those who submit retire what is done, so that the completer need not
         if lane.backlog or not lane.has_room(action.weight):
-            action.state = State.READY
+            action.state = State.QUEUED
             action.lane = lane
             unregister(engine, action)
             lane.backlog.append(action)
@@ -200,6 +200,6 @@ def refill(engine: Engine, lane: Lane) -> None:
     backlog = lane.backlog
     while backlog and lane.has_room(backlog[0].weight):
         action = backlog[0]
-        if action.state in (State.READY, State.ISSUING) and not _launch(engine, action, lane):
+        if action.state in (State.QUEUED, State.ISSUING) and not _launch(engine, action, lane):
             return  # there is more of it to come
         backlog.popleft()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 from typing import TYPE_CHECKING
 
 from pytest_cuda2hal.hal import Buffer, HalError, Latch, StatusCode, checked_range
 
 from .driver import CudaError, Handle
+from .locks import Rank, make_lock
 from .staging import PinnedBlock
 
 if TYPE_CHECKING:
@@ -104,10 +104,10 @@ def _free_later(engine: Engine, address: int | None, size: int) -> None:
 class Memory:
     """How many bytes of device memory may be in use, and are. Thread-safe."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, *, check_locks: bool) -> None:
         self.total = total
         self.in_use = 0
-        self.lock = threading.Lock()
+        self.lock = make_lock(Rank.POOL, check=check_locks)
 
     def take(self, size: int) -> None:
         """Count ``size`` bytes as in use.
@@ -131,7 +131,7 @@ class CudaLatch(Latch):
     def __init__(self, engine: Engine, block: PinnedBlock) -> None:
         self.engine = engine
         self.block = block
-        self._lock = threading.Lock()
+        self._lock = make_lock(Rank.POOL, check=engine.parameters.check_locks)
         self._word: ctypes.c_uint32 | None = ctypes.c_uint32.from_address(block.address)
         self._word.value = 0
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections import deque
 from collections.abc import Iterable
 
 from .driver import Driver, checked
+from .locks import Rank, make_lock
 
 #: Bytes per slab. A slab costs the driver a millisecond or so, whatever its size.
 SLAB_BYTES = 2**20
@@ -36,11 +36,11 @@ class PinnedMemory:
     Freeing pinned memory blocks while a queue is held, so single blocks never go back to the driver.
     """
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, *, check_locks: bool = False) -> None:
         self._driver = driver
         self._free: dict[int, deque[PinnedBlock]] = {}
         self._slabs: list[int] = []
-        self._lock = threading.Lock()
+        self._lock = make_lock(Rank.POOL, check=check_locks)
         self._rest: PinnedBlock | None = None
 
     def take(self, size: int) -> PinnedBlock:

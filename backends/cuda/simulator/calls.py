@@ -20,6 +20,9 @@ SUCCESS = CUresult.CUDA_SUCCESS
 INVALID_VALUE = CUresult.CUDA_ERROR_INVALID_VALUE
 INVALID_HANDLE = CUresult.CUDA_ERROR_INVALID_HANDLE
 
+#: What the driver was seen to let a host function call, though its documentation forbids all calls there.
+PERMITTED = frozenset({"cuEventQuery", "cuEventRecord", "cuEventSynchronize", "cuMemsetD8Async"})
+
 #: What a call that returns nothing else returns.
 Status = tuple[CUresult]
 
@@ -36,6 +39,8 @@ class Calls:
         self.initialized = False
         #: Primary contexts, by device, while they are retained.
         self.contexts: dict[int, CUcontext] = {}
+        #: Devices whose context was lost to a fault and has been released: to this process they are gone.
+        self.ruined: dict[int, CUresult] = {}
         #: Captures under way that forbid other threads' unsafe calls too, or their own thread's only.
         self.captures: list[Capture] = []
 
@@ -59,19 +64,20 @@ class Calls:
             stream.capture.operations.append(operation)
             return (SUCCESS,)
         engine = self.engine
-        if stream.launches >= self.launch_limit and operation.takes_slot():
-            self._jam(stream)
+        slots = operation.slots()
+        if slots and stream.launches and stream.launches + slots > self.launch_limit:
+            self.jam(stream, lambda: not stream.launches or stream.launches + slots <= self.launch_limit)
             if stream.context.error is not None:
                 return (stream.context.error,)
         engine.submit(stream, operation)
         return (SUCCESS,)
 
-    def _jam(self, stream: CUstream) -> None:
-        """Block the caller until the stream has a slot; meanwhile others cannot launch or create anything."""
+    def jam(self, stream: CUstream, has_room: Callable[[], bool]) -> None:
+        """Block the caller until the stream has room; meanwhile others cannot create anything."""
         engine = self.engine
         engine.jammed = id(stream)
         try:
-            engine.slots.wait_for(lambda: stream.launches < self.launch_limit or stream.context.error is not None)
+            engine.slots.wait_for(lambda: has_room() or stream.context.error is not None)
         finally:
             engine.jammed = None
             engine.slots.notify_all()
@@ -95,7 +101,8 @@ class Calls:
         thread = self.engine.thread_state
         if thread.in_host_function:
             checker.blame(name, "called in a host function")
-            return CUresult.CUDA_ERROR_NOT_PERMITTED
+            if name not in PERMITTED:
+                return CUresult.CUDA_ERROR_NOT_PERMITTED
         if initialized and not self.initialized:
             return CUresult.CUDA_ERROR_NOT_INITIALIZED
         if context:

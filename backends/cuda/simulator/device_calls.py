@@ -116,10 +116,10 @@ class DeviceCalls(Calls):
         index = int(device)
         context = self.contexts.get(index)
         if context is None:
+            if index in self.ruined:
+                return self.ruined[index], None
             context = self.contexts[index] = CUcontext(index, DeviceMemory(self.memory_size))
             self.engine.start()
-        elif context.error is not None:
-            return context.error, None
         context.references += 1
         return SUCCESS, context
 
@@ -136,6 +136,8 @@ class DeviceCalls(Calls):
         if not context.references:
             self.checker.context_released("cuDevicePrimaryCtxRelease", context)
             del self.contexts[int(device)]
+            if context.error is not None:
+                self.ruined[int(device)] = context.error
             self.engine.lose(context, CUresult.CUDA_ERROR_CONTEXT_IS_DESTROYED)
             context.error = CUresult.CUDA_ERROR_CONTEXT_IS_DESTROYED  # instead of a fault
             if not self.contexts:

@@ -82,8 +82,7 @@ class Engine:
         """Enqueue an operation."""
         for block in operation.pinned:
             block.users += 1
-        if operation.takes_slot():
-            stream.launches += 1
+        stream.launches += operation.slots()
         stream.queue.append(operation)
         stream.enqueued += 1
         if stream.state == IDLE:
@@ -254,10 +253,9 @@ class Engine:
             stream.context.streams.discard(stream)
         for block in operation.pinned:
             block.users -= 1
-        if operation.takes_slot():
-            stream.launches -= 1
-            if self.jammed is not None:
-                self.slots.notify_all()
+        stream.launches -= operation.slots()
+        if self.jammed is not None:
+            self.slots.notify_all()
         if stream.sleepers:
             for count, sleeper in stream.sleepers:
                 if count <= stream.completed:
@@ -269,6 +267,7 @@ class Engine:
         self.thread_state.in_host_function = True
         while (one := calls.get()) is not None:
             stream, function, argument = one
+            self.thread_state.context = stream.context
             if stream.context.error is None:
                 function.call(argument)
             with self.lock:

@@ -56,7 +56,7 @@ class GraphCalls(Calls):
         graph.context.handles.add(executable)
         return SUCCESS, executable
 
-    @call(gated=True)
+    @call()
     def cuGraphLaunch(self, executable: CUgraphExec, stream: CUstream) -> Status:
         """Run a graph in the stream's order, after its launches before."""
         if (error := self.unusable("cuGraphLaunch", executable, CUgraphExec)) is not None:

@@ -97,7 +97,18 @@ class CUcontext(Handle):
 class CUstream(Handle):
     """A stream: operations that run in order."""
 
-    __slots__ = ("capture", "clock", "completed", "enqueued", "launches", "queue", "serial", "sleepers", "state")
+    __slots__ = (
+        "blocking_records",
+        "capture",
+        "clock",
+        "completed",
+        "enqueued",
+        "launches",
+        "queue",
+        "serial",
+        "sleepers",
+        "state",
+    )
 
     def __init__(self, context: CUcontext, serial: int) -> None:
         super().__init__(context)
@@ -108,6 +119,8 @@ class CUstream(Handle):
         self.completed = 0
         #: Enqueued and not completed, of those that take one of the stream's launch slots.
         self.launches = 0
+        #: Records of blocking events that are not done.
+        self.blocking_records = 0
         #: Which operations of other streams come before whatever is enqueued next. Replaced, never changed in place.
         self.clock: Clock = {}
         #: Threads that wait until ``completed`` reaches a number.
@@ -139,10 +152,11 @@ class Capture:
 class CUevent(Handle):
     """An event: its newest record, if there is any."""
 
-    __slots__ = ("captured", "record", "synchronizing")
+    __slots__ = ("blocking", "captured", "record", "synchronizing")
 
-    def __init__(self, context: CUcontext) -> None:
+    def __init__(self, context: CUcontext, *, blocking: bool = False) -> None:
         super().__init__(context)
+        self.blocking = blocking
         self.record: Record | None = None
         #: The capture in which it was recorded last, if it was recorded in one.
         self.captured: Capture | None = None
@@ -163,14 +177,14 @@ class CUgraph(Handle):
 class CUgraphExec(Handle):
     """An instantiated graph; its launches run one after the other, whatever their streams."""
 
-    __slots__ = ("counted", "launches", "operations", "pinned")
+    __slots__ = ("launches", "operations", "pinned", "slots")
 
     def __init__(self, context: CUcontext, operations: tuple[Operation, ...]) -> None:
         super().__init__(context)
         self.operations = operations
         self.launches: deque[GraphLaunch] = deque()
-        #: Whether a launch takes one of the stream's slots.
-        self.counted = any(one.counted for one in operations)
+        #: How many of the stream's slots a launch takes.
+        self.slots = sum(one.slots() for one in operations)
         self.pinned: tuple[Block, ...] = tuple({block for one in operations for block in one.pinned})
 
 

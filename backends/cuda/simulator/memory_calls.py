@@ -84,7 +84,7 @@ class MemoryCalls(DeviceCalls):
         pool.context.memory.trim(pool, int(keep))
         return (SUCCESS,)
 
-    @call(results=1, gated=True)
+    @call(results=1)
     def cuMemAllocFromPoolAsync(self, size: int, pool: CUmemoryPool, stream: CUstream) -> tuple[CUresult, Maybe]:
         """Return an address at once; there is memory behind it for what comes after on the stream."""
         name = "cuMemAllocFromPoolAsync"
@@ -110,7 +110,7 @@ class MemoryCalls(DeviceCalls):
         self.engine.submit(stream, Allocate(block))
         return SUCCESS, CUdeviceptr(block.start)
 
-    @call(gated=True)
+    @call()
     def cuMemFreeAsync(self, address: int, stream: CUstream) -> Status:
         """Free memory after what is enqueued on the stream so far."""
         if (error := self.unusable("cuMemFreeAsync", stream, CUstream)) is not None:

@@ -56,9 +56,9 @@ class Operation:
         #: Pinned host memory that it touches.
         self.pinned: tuple[Block, ...] = tuple(one for one in pinned if one is not None and one.buffer is not None)
 
-    def takes_slot(self) -> bool:
-        """Tell whether it takes one of the stream's launch slots."""
-        return self.counted
+    def slots(self) -> int:
+        """Tell how many of the stream's launch slots it takes."""
+        return int(self.counted)
 
     def ready(self, scheduler: Scheduler, stream: CUstream) -> bool:
         """Tell whether it can run at the head of ``stream`` now; if not, see to it that somebody looks again."""
@@ -84,11 +84,13 @@ def resolve(stream: CUstream, address: int, size: int) -> tuple[bytearray | memo
 class Record(Operation):
     """One ``cuEventRecord``, or the like: done when what was enqueued before it is. It knows what it comes after."""
 
-    __slots__ = ("clock", "done", "position", "sleepers", "stream", "streams")
+    __slots__ = ("blocking", "clock", "done", "position", "sleepers", "stream", "streams")
     counted = False
 
-    def __init__(self, stream: CUstream) -> None:
+    def __init__(self, stream: CUstream, *, blocking: bool = False) -> None:
         self.pinned = ()
+        #: It is of an event made with ``CU_EVENT_BLOCKING_SYNC``, of which a stream takes only so many.
+        self.blocking = blocking
         self.done = False
         self.stream = stream
         self.position = stream.enqueued + 1
@@ -100,6 +102,8 @@ class Record(Operation):
     def run(self, scheduler: Scheduler, stream: CUstream) -> int:
         """Complete it."""
         self.done = True
+        if self.blocking:
+            stream.blocking_records -= 1
         for one in self.streams:
             scheduler.consider(one)
         for sleeper in self.sleepers:
@@ -326,9 +330,9 @@ class GraphLaunch(Operation):
         self.index = 0
         executable.launches.append(self)
 
-    def takes_slot(self) -> bool:
-        """Tell whether there is anything in it that takes one."""
-        return self.executable.counted
+    def slots(self) -> int:
+        """Tell how many its nodes take: each takes one."""
+        return self.executable.slots
 
     def ready(self, scheduler: Scheduler, stream: CUstream) -> bool:
         """Tell whether its next operation can run."""

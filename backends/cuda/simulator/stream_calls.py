@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 from .calls import INVALID_HANDLE, INVALID_VALUE, SUCCESS, Calls, Maybe, Status, call
-from .enums import CUresult
+from .enums import CUevent_flags, CUresult
 from .handles import CUevent, CUhostFn, CUstream
 from .operations import HostFunction, Record, WaitRecord, WaitValue, WriteValue
 
+#: Records of blocking events that a stream takes while they cannot happen (H100, driver 580); the next one blocks.
+BLOCKING_RECORDS = 56
 NOT_READY = CUresult.CUDA_ERROR_NOT_READY
 CAPTURING = CUresult.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED
 
@@ -77,7 +79,7 @@ class StreamCalls(Calls):
         if flags & ~0x7:
             return INVALID_VALUE, None
         context = self.thread_context
-        event = CUevent(context)
+        event = CUevent(context, blocking=bool(flags & CUevent_flags.CU_EVENT_BLOCKING_SYNC))
         context.handles.add(event)
         return SUCCESS, event
 
@@ -102,7 +104,13 @@ class StreamCalls(Calls):
             return (INVALID_HANDLE,)
         event.captured = stream.capture
         if stream.capture is None:
-            event.record = Record(stream)
+            if event.blocking:
+                if stream.blocking_records >= BLOCKING_RECORDS:
+                    self.jam(stream, lambda: stream.blocking_records < BLOCKING_RECORDS)
+                    if stream.context.error is not None:
+                        return (stream.context.error,)
+                stream.blocking_records += 1
+            event.record = Record(stream, blocking=event.blocking)
             self.engine.submit(stream, event.record)
         return (SUCCESS,)
 
@@ -157,7 +165,7 @@ class StreamCalls(Calls):
 
     # --- host functions and words
 
-    @call()
+    @call(gated=True)
     def cuLaunchHostFunc(self, stream: CUstream, function: CUhostFn, argument: int | None) -> Status:
         """Have a function called on a thread of the driver's, in the stream's order."""
         if (error := self.unusable("cuLaunchHostFunc", stream, CUstream)) is not None:

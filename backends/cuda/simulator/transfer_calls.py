@@ -13,17 +13,17 @@ from .operations import Copy, Memset, PageableRead, PageableWrite
 class TransferCalls(Calls):
     """Fills and copies. Counts of fills are in elements, sizes of copies in bytes; nothing to do is done at once."""
 
-    @call(gated=True)
+    @call()
     def cuMemsetD8Async(self, address: int, value: int, count: int, stream: CUstream) -> Status:
         """Fill with a byte."""
         return self._fill("cuMemsetD8Async", address, value, 1, count, stream)
 
-    @call(gated=True)
+    @call()
     def cuMemsetD16Async(self, address: int, value: int, count: int, stream: CUstream) -> Status:
         """Fill with two bytes; the address must be a multiple of 2."""
         return self._fill("cuMemsetD16Async", address, value, 2, count, stream)
 
-    @call(gated=True)
+    @call()
     def cuMemsetD32Async(self, address: int, value: int, count: int, stream: CUstream) -> Status:
         """Fill with four bytes; the address must be a multiple of 4."""
         return self._fill("cuMemsetD32Async", address, value, 4, count, stream)
@@ -40,7 +40,7 @@ class TransferCalls(Calls):
         pattern = (value & (1 << 8 * width) - 1).to_bytes(width, "little")
         return self.enqueue(stream, Memset(block, address, pattern, count))
 
-    @call(gated=True)
+    @call()
     def cuMemcpyDtoDAsync(self, target: int, source: int, size: int, stream: CUstream) -> Status:
         """Copy within what the device can see."""
         name = "cuMemcpyDtoDAsync"
@@ -54,12 +54,12 @@ class TransferCalls(Calls):
             return (SUCCESS,)
         return self.enqueue(stream, Copy(int(target), int(source), size, *blocks))
 
-    @call(gated=True)
+    @call()
     def cuMemcpyHtoDAsync(self, target: int, source: int, size: int, stream: CUstream) -> Status:
         """Copy from host memory. Where that is not pinned, the caller is blocked until it has happened."""
         return self._cross("cuMemcpyHtoDAsync", target, source, size, stream, to_host=False)
 
-    @call(gated=True)
+    @call()
     def cuMemcpyDtoHAsync(self, target: int, source: int, size: int, stream: CUstream) -> Status:
         """Copy to host memory. Where that is not pinned, the caller is blocked until it has happened."""
         return self._cross("cuMemcpyDtoHAsync", target, source, size, stream, to_host=True)

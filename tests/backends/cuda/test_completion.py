@@ -1,4 +1,4 @@
-"""How finished work is noticed: by callbacks or by events, with nobody waiting, on each queue for itself, and faults."""
+"""How finished work is noticed: by callbacks or events, with nobody waiting, on each queue for itself; and faults."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import weakref
 import pytest
 
 from pytest_cuda2hal.backends.cuda import completion as completion_module
+from pytest_cuda2hal.backends.cuda.events import HostEvent
 from pytest_cuda2hal.backends.cuda.opening import open_on
 from pytest_cuda2hal.backends.cuda.parameters import Parameters
 from pytest_cuda2hal.backends.cuda.simulator import CUresult
@@ -22,17 +23,15 @@ def mixed_work(device):
     """Submit work of every kind to two queues; return the number of submissions that go to a stream."""
     timeline, target, source = device.semaphore(), device.buffer(), device.buffer()
     commands = device.device.create_command_buffer([Fill(target, 1), Copy(source, target), Update(target, b"abc")])
-    for value in range(1, 31):
+    for value in range(1, 121):
         work = commands if value % 3 else [Fill(target, value)]
-        device.device.queue_execute(
-            work, wait=[timeline @ (value - 1)], signal=[timeline @ value] if value % 5 else [timeline @ value]
-            , queue=value % 2,
-        )
-    buffer = device.device.queue_alloca(64, wait=[timeline @ 30], signal=[timeline @ 31])
-    device.device.queue_dealloca(buffer, wait=[timeline @ 31], signal=[timeline @ 32], queue=1)
-    timeline.wait(32, 10)
+        waits, signals = [timeline @ (value - 1)], [timeline @ value]
+        device.device.queue_execute(work, wait=waits, signal=signals, queue=value % 2)
+    buffer = device.device.queue_alloca(64, wait=[timeline @ 120], signal=[timeline @ 121])
+    device.device.queue_dealloca(buffer, wait=[timeline @ 121], signal=[timeline @ 122], queue=1)
+    timeline.wait(122, 10)
     device.settles()
-    return 32
+    return 122
 
 
 # --- the two ways
@@ -53,13 +52,14 @@ def test_in_host_function_mode_callbacks_cause_every_retirement(rig, monkeypatch
 def test_in_host_function_mode_each_callback_is_ordered_after_its_event(rig):
     device = rig(completion="host-function", record_calls=True)
     mixed_work(device)
-    callback_streams = {lane.callback_stream for lane in device.engine.lanes}
-    log = [entry for entry in device.driver.log if entry[0] in ("cuEventRecord", "cuStreamWaitEvent", "cuLaunchHostFunc")]
+    streams = {lane.stream for lane in device.engine.lanes}
+    names = ("cuEventRecord", "cuStreamWaitEvent", "cuLaunchHostFunc")
+    log = [entry for entry in device.driver.log if entry[0] in names]
     for place, (name, arguments) in enumerate(log):
         if name != "cuLaunchHostFunc":
             continue
         (waited, (stream, event, _)), (recorded, (same, _)) = log[place - 1], log[place - 2]
-        assert arguments[0] in callback_streams
+        assert arguments[0] not in streams  # it holds up nothing
         assert (waited, recorded) == ("cuStreamWaitEvent", "cuEventRecord")
         assert stream is arguments[0]
         assert same is event
@@ -69,15 +69,15 @@ def test_in_event_mode_no_host_function_is_ever_launched(rig):
     device = rig(completion="event")
     mixed_work(device)
     assert "cuLaunchHostFunc" not in device.driver.calls
-    assert all(lane.callback_stream is None for lane in device.engine.lanes)
+    assert not any(lane.callbacks for lane in device.engine.lanes)
     assert device.driver.calls["cuEventQuery"] + device.driver.calls["cuEventSynchronize"] > 0
 
 
 def test_a_waiter_never_blocks_in_the_driver(rig, completion):
     device = rig(completion=completion, watched=True)
-    done = device.semaphore()
+    done, started = device.semaphore(), threading.Event()
     device.hold(0, [done @ 1])
-    blocking = []
+    blocking: list[str] = []
 
     def look(name, arguments):
         if name.endswith("Synchronize") and threading.current_thread() is waiting.thread:
@@ -91,7 +91,28 @@ def test_a_waiter_never_blocks_in_the_driver(rig, completion):
     assert blocking == []
 
 
-started = threading.Event()
+def test_bug_close_waits_for_a_callback_that_has_not_returned(rig, monkeypatch):
+    device = rig(completion="host-function")
+    done, lingers, let_go = device.semaphore(), threading.Event(), threading.Event()
+    latch, lane = device.hold(0, [done @ 1]), device.lane_of(0)
+    set_alarm = HostEvent.set
+
+    def linger(event):
+        set_alarm(event)
+        if device.driver.engine.thread_state.in_host_function:
+            lingers.set()
+            let_go.wait(5)
+
+    monkeypatch.setattr(HostEvent, "set", linger)
+    latch.open()
+    assert lingers.wait(5)
+    done.wait(1, 5)  # its completer was told, though the driver is not through with the function
+    closing = device.task(device.device.close)
+    assert device.never(lambda: closing.done)
+    let_go.set()
+    closing.result()
+    assert lane.callbacks == 1
+    assert device.driver.violations == []
 
 
 # --- progress needs no caller
@@ -207,7 +228,11 @@ def interrupt():
     assert main is not None
 
     def when(device, condition):
-        return device.task(lambda: (device.until(condition), signal.pthread_kill(main, signal.SIGUSR1)))
+        def kill():
+            device.until(condition)
+            signal.pthread_kill(main, signal.SIGUSR1)
+
+        return device.task(kill)
 
     yield when
     signal.signal(signal.SIGUSR1, before)
@@ -231,7 +256,8 @@ def test_a_wait_is_interrupted_and_everything_goes_on(rig, completion, interrupt
     device.settles()
 
 
-def test_a_submission_is_interrupted_and_is_made_all_the_same(rig, completion):
+@pytest.mark.usefixtures("quiet_threads")
+def test_bug_a_signal_is_interrupted_while_it_issues_and_what_waits_is_made_all_the_same(rig, completion):
     device = rig(completion=completion, watched=True)
     done, target, later = device.semaphore(), device.buffer(), device.semaphore()
     gate = device.semaphore()
@@ -325,7 +351,7 @@ def test_a_fault_that_a_launch_meets_fails_everything(rig, completion):
 
 
 @pytest.mark.parametrize("while_open", [True, False], ids=["while the first is open", "after it was closed"])
-def test_no_device_opens_in_a_process_that_a_fault_has_ruined(rig, completion, while_open):
+def test_bug_no_device_opens_in_a_process_that_a_fault_has_ruined(rig, completion, while_open):
     device = rig(completion=completion)
     driver = device.driver
     kept = driver.cuDevicePrimaryCtxRetain(driver.cuDeviceGet(0)[1])  # as keep_primary_context does

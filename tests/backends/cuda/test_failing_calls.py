@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 
 import pytest
 
@@ -128,6 +129,22 @@ def test_a_callback_that_cannot_be_ordered_fails_its_submission_and_only_that(ri
     fails_and_leaves_nothing(device, name, barrier)
 
 
+@pytest.mark.parametrize("name", ["cuMemsetD8Async", "cuMemcpyHtoDAsync", "cuGraphInstantiate"])
+def test_a_capture_is_ended_whatever_fails_in_it(rig, completion, name):
+    device = rig(completion=completion)
+    target = device.buffer(4)
+    commands = device.device.create_command_buffer([Fill(target, 1), Update(target, b"x")])
+    done, failed = device.semaphores(2)
+    device.driver.fail(name, error=REFUSED)
+    device.submit(commands, signal=[failed @ 1])
+    assert name in device.failure(failed).message
+    device.submit(commands, signal=[done @ 1])
+    done.wait(1, 5)
+    assert target.read() == b"x\1\1\1"
+    device.settles()
+    assert device.driver.live()["CUgraph"] == 0
+
+
 def test_a_capture_that_became_invalid_fails_its_submission_and_only_that(rig, completion):
     device = rig(completion=completion, watched=True)
     commands = device.device.create_command_buffer([Fill(device.buffer(), 1), Update(device.buffer(), b"x")])
@@ -195,7 +212,7 @@ def test_what_was_issued_before_a_failing_command_is_waited_for(rig, completion)
 def test_memory_that_cannot_be_had_at_once_is_an_error_that_says_so(rig):
     device = rig()
     device.driver.fail("cuMemAllocFromPoolAsync", error=CUresult.CUDA_ERROR_UNKNOWN)
-    with pytest.raises(HalError, match="CUDA_ERROR_UNKNOWN .* from cuMemAllocFromPoolAsync"):
+    with pytest.raises(HalError, match=r"CUDA_ERROR_UNKNOWN .* from cuMemAllocFromPoolAsync"):
         device.buffer()
     assert device.device.statistics().memory_in_use == 0
     device.buffer()
@@ -206,7 +223,7 @@ def test_a_failing_copy_past_the_queues_is_an_error_that_names_the_call(rig, nam
     device = rig()
     buffer = device.buffer()
     device.driver.fail(name, error=REFUSED)
-    with pytest.raises(HalError, match=f"CUDA_ERROR_NOT_SUPPORTED .* from {name}"):
+    with pytest.raises(HalError, match=rf"CUDA_ERROR_NOT_SUPPORTED .* from {name}"):
         buffer.write(b"abc") if name == "cuMemcpyHtoDAsync" else buffer.read()
     buffer.write(b"abc")
 
@@ -214,33 +231,44 @@ def test_a_failing_copy_past_the_queues_is_an_error_that_names_the_call(rig, nam
 # --- while a device is opened
 
 
-def opening_calls(completion):
-    """Return (name, n) for every call that the opening thread makes."""
-    driver = SimulatedDriver(record_calls=True)
-    parameters = Parameters(completion=completion)
-    device = open_on(driver, ordinal=0, parameters=parameters, versions={})
-    calls = dict(driver.calls)
-    device.close()
-    calls["cuCtxSetCurrent"] = 1  # the others are the completers' own
-    return [(name, n) for name, count in sorted(calls.items()) for n in range(1, count + 1)]
+OPENING = [
+    *("cuInit", "cuDriverGetVersion", "cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetAttribute"),
+    *("cuDeviceTotalMem", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuStreamCreate", "cuEventCreate"),
+    *("cuMemPoolCreate", "cuMemPoolSetAttribute", "cuMemHostAlloc", "cuMemHostGetDevicePointer"),
+]
 
 
-@pytest.mark.parametrize(
-    ("completion", "name", "n"),
-    [(completion, *call) for completion in ("event", "host-function") for call in opening_calls(completion)],
-)
-def test_a_device_that_cannot_be_opened_leaves_nothing(completion, name, n):
+def calls_of_opening(watch, completion):
+    """Count the calls of the thread that opens a device; the completers' own are not its."""
     driver = SimulatedDriver()
-    driver.fail(name, n, REFUSED)
-    before = threading.active_count()
-    with pytest.raises((HalError, BackendUnavailable), match="CUDA_ERROR_NOT_SUPPORTED"):
-        open_on(driver, ordinal=0, parameters=Parameters(completion=completion, check_locks=True), versions={})
-    assert driver.live() == {}
-    assert driver.contexts == {}
-    assert driver.violations == []
-    assert threading.active_count() <= before + 2  # the simulated driver's, which are ending
-    open_on(driver, ordinal=0, parameters=Parameters(), versions={}).close()
-    assert driver.violations == []
+    watched = watch(driver)
+    calls: Counter[str] = Counter()
+    opener = threading.current_thread()
+    watched.watch = lambda name, arguments: calls.update([name] if threading.current_thread() is opener else [])
+    device = open_on(watched, ordinal=0, parameters=Parameters(completion=completion), versions={})
+    made = calls.copy()
+    device.close()
+    return made
+
+
+def test_every_call_of_opening_is_tried(watch, completion):
+    assert set(calls_of_opening(watch, completion)) <= set(OPENING)
+
+
+@pytest.mark.parametrize("name", OPENING)
+def test_a_device_that_cannot_be_opened_leaves_nothing(watch, completion, name):
+    for n in range(1, calls_of_opening(watch, completion)[name] + 1):
+        driver = SimulatedDriver()
+        driver.fail(name, n, REFUSED)
+        before = threading.active_count()
+        with pytest.raises((HalError, BackendUnavailable), match="CUDA_ERROR_NOT_SUPPORTED"):
+            open_on(driver, ordinal=0, parameters=Parameters(completion=completion, check_locks=True), versions={})
+        assert driver.live() == {}
+        assert driver.contexts == {}
+        assert driver.violations == []
+        assert threading.active_count() <= before + 2  # the simulated driver's, which are ending
+        open_on(driver, ordinal=0, parameters=Parameters(), versions={}).close()
+        assert driver.violations == []
 
 
 @pytest.mark.parametrize("nth", range(1, 7))
@@ -265,7 +293,8 @@ def test_a_device_whose_threads_cannot_be_started_leaves_nothing(monkeypatch, co
     assert driver.violations == []
 
 
-def test_a_completer_that_cannot_make_the_context_current_is_no_silent_loss():
+@pytest.mark.usefixtures("quiet_threads")
+def test_bug_a_completer_that_cannot_make_the_context_current_is_no_silent_loss():
     driver = SimulatedDriver()
     driver.fail("cuCtxSetCurrent", 2, REFUSED)
     with pytest.raises((HalError, BackendUnavailable), match="CUDA_ERROR_NOT_SUPPORTED"):

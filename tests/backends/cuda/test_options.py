@@ -36,8 +36,10 @@ def test_a_bad_value_is_refused_with_the_option_and_what_it_may_be(backend, open
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("queues", 1), ("streams", 1), ("event_pool_capacity", 0), ("max_in_flight", 1), ("memory_kept", 0)]
-    + [("max_in_flight", LAUNCH_LIMIT - 1), ("memory", 2**20), ("completion", "host-function")],
+    [
+        *[("queues", 1), ("streams", 1), ("event_pool_capacity", 0), ("max_in_flight", 1), ("memory_kept", 0)],
+        *[("max_in_flight", LAUNCH_LIMIT - 1), ("memory", 2**20), ("completion", "host-function")],
+    ],
 )
 def test_a_value_at_the_edge_is_taken(rig, name, value):
     device = rig(**{name: value})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from typing import Any
 
 import pytest
 
@@ -54,12 +56,19 @@ def test_an_event_goes_back_with_its_last_reference(raw):
         raw.cuEventDestroy(one)
 
 
-def test_events_are_made_without_timing_and_for_blocking_waits(raw):
-    pool = DeviceEventPool(raw, 1)
-    pool.release([pool.acquire()])
-    flags = raw.CUevent_flags
-    assert raw.log[-1] == ("cuEventCreate", (flags.CU_EVENT_DISABLE_TIMING | flags.CU_EVENT_BLOCKING_SYNC,))
-    pool.destroy()
+def test_events_record_no_times_and_only_those_that_a_thread_sleeps_on_are_blocking(rig):
+    device = rig(record_calls=True)
+    flags = device.driver.CUevent_flags
+    opened = device.calls("cuEventCreate")
+    plain, blocking = flags.CU_EVENT_DISABLE_TIMING, flags.CU_EVENT_DISABLE_TIMING | flags.CU_EVENT_BLOCKING_SYNC
+    assert opened == [(blocking,)] * len(device.engine.lanes)
+    done = device.semaphore()
+    for value in range(1, 11):
+        device.submit(signal=[done @ value])
+    done.wait(10, 5)
+    made = device.calls("cuEventCreate")[len(opened) :]
+    assert made
+    assert set(made) == {(plain,)}
 
 
 def test_an_event_that_cannot_be_made_is_not_counted(raw):
@@ -72,14 +81,15 @@ def test_an_event_that_cannot_be_made_is_not_counted(raw):
 
 def test_a_device_keeps_no_more_events_than_its_pool_holds(rig):
     device = rig(event_pool_capacity=3, max_in_flight=64)
+    before = device.driver.live()["CUevent"]
     latch, done = device.hold(), device.semaphore()
     for value in range(1, 41):
         device.submit(signal=[done @ value])
-    assert device.driver.live()["CUevent"] > 20
+    assert device.driver.live()["CUevent"] > before + 20
     latch.open()
     done.wait(40, 5)
     device.settles()
-    assert device.driver.live()["CUevent"] == 3
+    assert device.driver.live()["CUevent"] == before + 3
 
 
 # --- host events
@@ -152,14 +162,18 @@ class OnDevice:
     on_host = False
 
 
+def acquire(pool, value=1):
+    """Take a timepoint out of a pool."""
+    return pool.acquire_device_wait(object(), value, OnDevice())
+
+
 def test_timepoints_are_reused_unless_they_still_lie_in_a_queue():
     pool = TimepointPool(2)
-    semaphore, action = object(), OnDevice()
-    waits = [pool.acquire_device_wait(semaphore, 1, action) for _ in range(4)]
+    waits = [acquire(pool) for _ in range(4)]
     waits[0].queued = 1
     pool.release(waits)
     assert waits[0].dead
-    again = [pool.acquire_device_wait(semaphore, 2, action) for _ in range(4)]
+    again = [acquire(pool, 2) for _ in range(4)]
     assert len(set(again) & set(waits)) == 2
     assert waits[0] not in again
     assert all((wait.value, wait.dead, wait.queued, wait.producer) == (2, False, 0, None) for wait in again)
@@ -167,7 +181,7 @@ def test_timepoints_are_reused_unless_they_still_lie_in_a_queue():
 
 def test_a_timepoint_that_is_kept_keeps_nothing_alive():
     pool = TimepointPool(2)
-    wait = pool.acquire_device_wait(object(), 1, OnDevice())
+    wait = acquire(pool)
     wait.producer = OnDevice()
     pool.release([wait])
     assert wait.action is None
@@ -204,7 +218,7 @@ def test_blocks_do_not_overlap(raw):
     pinned = PinnedMemory(raw)
     sizes = random.Random(5).choices([1, 256, 1000, 5000, 70_000, 300_000], k=60)
     blocks = sorted((block.address, block.size) for block in map(pinned.take, sizes))
-    assert all(start + size <= following for (start, size), (following, _) in zip(blocks, blocks[1:], strict=False))
+    assert all(start + size <= following for (start, size), (following, _) in itertools.pairwise(blocks))
     pinned.destroy()
 
 
@@ -253,7 +267,7 @@ class Waiter:
 
 def values(queue, value):
     """Take what a value reaches; return the values."""
-    into: list[Waiter] = []
+    into: list[Any] = []
     queue.take(value, into)
     return [wait.value for wait in into]
 
@@ -265,7 +279,7 @@ def test_waits_are_taken_lowest_first_and_equals_in_their_order():
         queue.push(waiter)
     assert not queue.reaches(0)
     assert queue.reaches(1)
-    into: list[Waiter] = []
+    into: list[Any] = []
     queue.take(2, into)
     assert into == [waiters[1], waiters[3], waiters[2], waiters[5]]
     assert len(queue) == 2

@@ -128,9 +128,9 @@ class Cuda:
         self.later("cuStreamDestroy", stream)
         return stream
 
-    def event(self) -> Any:
+    def event(self, flags: int = DISABLE_TIMING) -> Any:
         """Create an event."""
-        event = self.cuEventCreate(DISABLE_TIMING)
+        event = self.cuEventCreate(flags)
         self.later("cuEventDestroy", event)
         return event
 

@@ -66,7 +66,8 @@ def test_a_call_in_a_host_function(simulate, name):
 
     cuda.cuLaunchHostFunc(stream, cuda.host_function(function), 0)
     cuda.synchronize(stream)
-    assert answers == [CUresult.CUDA_ERROR_NOT_PERMITTED]
+    let_through = name in ("cuEventQuery", "cuEventRecord")  # it does no harm there, and is wrong for us all the same
+    assert answers == [CUresult.CUDA_SUCCESS if let_through else CUresult.CUDA_ERROR_NOT_PERMITTED]
     assert only_violation(cuda) == f"{name}: called in a host function"
 
 
