@@ -12,6 +12,9 @@ A completer keeps its lane alive, never its engine: with the last handle the eng
 from __future__ import annotations
 
 import threading
+from queue import SimpleQueue
+
+from pytest_cuda2hal.hal import HalError, StatusCode
 
 from .driver import CudaError, error_of
 from .engine import Engine
@@ -33,6 +36,7 @@ class Completer:
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
+        self._begun: SimpleQueue[CudaError | None] = SimpleQueue()
         self.thread = threading.Thread(target=self._run, name=f"hal-lane-{lane.index}", daemon=True)
         lane.context.enter()
         try:
@@ -41,11 +45,32 @@ class Completer:
             lane.context.leave()
             raise
 
+    def wait_until_begun(self) -> None:
+        """Return when the thread can work.
+
+        :raises CudaError: it cannot use the context.
+        """
+        error = self._begun.get()
+        if error is not None:
+            raise error
+
     def _run(self) -> None:
         context = self._lane.context
         try:
-            context.bind()
+            try:
+                context.bind()
+            except CudaError as error:
+                self._begun.put(error)
+                return
+            self._begun.put(None)
             self._complete()
+        except Exception as error:
+            # A defect of ours. Nobody would notice what this lane finishes: say so to everyone instead of nothing.
+            engine = self._lane.engine()
+            if engine is not None:
+                failure = HalError(StatusCode.INTERNAL, f"a completer has ended: {type(error).__name__}: {error}")
+                engine.exclusively(lambda: engine.lose(failure))
+            raise
         finally:
             context.leave()
 
@@ -173,4 +198,7 @@ class HostFunctionCompleter(Completer):
 def start_completers(engine: Engine) -> list[threading.Thread]:
     """Start a completer for each lane and return their threads."""
     kind = EventCompleter if engine.parameters.completion == EVENT else HostFunctionCompleter
-    return [kind(lane).thread for lane in engine.lanes]
+    completers = [kind(lane) for lane in engine.lanes]
+    for completer in completers:
+        completer.wait_until_begun()
+    return [completer.thread for completer in completers]

@@ -93,6 +93,10 @@ class Context:
             Lane(self, index, self._make_stream(), self._make_stream(), self._make_watch_event())
             for index in range(parameters.queues * parameters.streams)
         ]
+        #: Executable graphs, by identity.
+        self.graphs: dict[int, Handle] = {}
+        self._undo.append(self._destroy_graphs)
+        self._undo.append(self._let_callbacks_return)
 
     def _make_stream(self) -> Handle:
         stream = checked(self.driver, "cuStreamCreate", int(self.driver.CUstream_flags.CU_STREAM_NON_BLOCKING))
@@ -212,6 +216,15 @@ class Context:
     def _check_alive(self) -> None:
         if self._is_closing:
             raise HalError(StatusCode.FAILED_PRECONDITION, "the device is closed")
+
+    def _let_callbacks_return(self) -> None:
+        """Be sure that the driver is not in a host function, which needs what goes next. Not of use after a fault."""
+        for lane in self.lanes:
+            self.driver.cuStreamSynchronize(lane.watch_stream)
+
+    def _destroy_graphs(self) -> None:
+        while self.graphs:
+            self.driver.cuGraphExecDestroy(self.graphs.popitem()[1])
 
     def _free_allocations(self) -> None:
         for address in list(self.allocations):

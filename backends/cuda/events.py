@@ -52,11 +52,14 @@ class DeviceEventPool:
                 event = self._available.pop()
                 event.references = 1
                 return event
-        error, handle = self._driver.cuEventCreate(self._flags)
-        if error:
+        try:
+            error, handle = self._driver.cuEventCreate(self._flags)
+            if error:
+                raise error_of(self._driver, "cuEventCreate", error)
+        except BaseException:
             with self._lock:
                 self.outstanding -= 1
-            raise error_of(self._driver, "cuEventCreate", error)
+            raise
         return DeviceEvent(handle)
 
     def retain(self, event: DeviceEvent) -> None:

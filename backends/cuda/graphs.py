@@ -69,6 +69,7 @@ class GraphCache:
             if result:
                 raise error_of(driver, "cuStreamEndCapture", result)
             executable = checked(driver, "cuGraphInstantiate", graph, 0)
+            context.graphs[id(executable)] = executable
         except BaseException:
             context.staging.release(staging)
             raise
@@ -82,6 +83,7 @@ def _destroy(engine: Engine, executable: Handle, staging: list[PinnedBlock]) -> 
     """A graph is not needed any more; the engine's role is held."""
     if engine.context.is_destroyed:
         return
+    engine.context.graphs.pop(id(executable), None)
     try:
         checked(engine.driver, "cuGraphExecDestroy", executable)
     except CudaError as error:

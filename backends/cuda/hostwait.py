@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_cuda2hal.hal import HalError, StatusCode, WaitMode, checked_timeout, deadline_after
@@ -28,9 +29,11 @@ class HostWait:
         self._engine = engine
         self._mode = mode
         self._lock = make_lock(Rank.HOST_WAIT, check=engine.parameters.check_locks)
-        self._points = [HostWaitPoint(semaphore, value, self) for semaphore, value in targets]
+        self._points: Sequence[tuple[EventSemaphore, HostWaitPoint]] = [
+            (semaphore, HostWaitPoint(in_range(value), self)) for semaphore, value in targets
+        ]
         #: Timepoints that are neither reached nor failed.
-        self.unmet = len(self._points)
+        self.unmet = self._count = len(self._points)
         self._satisfied = not self._points
         self._failure: HalError | None = None
         self._told = self._satisfied
@@ -38,13 +41,14 @@ class HostWait:
 
     def begin(self) -> None:
         """Look at every point and register where there is something to wait for."""
-        for point in self._points:
-            point.semaphore.begin_wait(point)
+        for semaphore, point in self._points:
+            semaphore.begin_wait(point)
 
     def end(self) -> None:
         """Unregister, and give the event back unless somebody may be about to set it."""
-        for point in self._points:
-            point.semaphore.end_wait(point)
+        for semaphore, point in self._points:
+            semaphore.end_wait(point)
+        self._points = ()  # each holds this wait
         with self._lock:
             told, self._told = self._told, True  # from here on nobody sets the event
         if not told or self._event.wait(0):
@@ -91,7 +95,7 @@ class HostWait:
             if self._failure:
                 raise self._failure.again()
             if not self._satisfied:
-                text = f"{self.unmet} of {len(self._points)} timepoints not reached"
+                text = f"{self.unmet} of {self._count} timepoints not reached"
                 raise HalError(StatusCode.DEADLINE_EXCEEDED, text)
 
 

@@ -29,7 +29,11 @@ def issue(engine: Engine, action: Action) -> None:
         _start(engine, action)
         return
     if action.waits:
-        action.bound = [(w.semaphore, w.value, w.producer) for w in action.waits if w.producer is not None]
+        action.bound = [
+            (wait.semaphore, wait.value, wait.producer)
+            for wait in action.waits
+            if wait.producer is not None and wait.semaphore is not None
+        ]
     lane = action.lane or _stream_for(engine, action)
     if lane is None:
         # Every stream that may wait has something to wait for: this action waits on the host instead.
@@ -116,9 +120,11 @@ def _launch(engine: Engine, action: Action, lane: Lane) -> bool:
             raise error_of(driver, "cuEventRecord", result)
         if not engine.may_spin:
             _call_back(engine, lane, event.handle)
-    except CudaError as raised:
+    except BaseException as raised:
         if event is not None:
             engine.events.release([event])
+        if not isinstance(raised, CudaError):  # a signal handler's; whoever comes next goes on from here
+            raise
         _cannot_record(engine, action, raised)
         return True
     lane.accept(entry, event)

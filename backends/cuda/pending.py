@@ -78,7 +78,7 @@ def _register(engine: Engine, action: Action, targets: Iterable[tuple[EventSemap
 def told(engine: Engine, wait: DeviceWait) -> None:
     """A wait's value was reached, or its semaphore failed."""
     action = wait.action
-    if action is None or action.state is not State.PENDING:
+    if action is None or wait.semaphore is None or action.state is not State.PENDING:
         return
     failure, reached, _ = wait.semaphore.look(wait.value)
     if failure:

@@ -122,5 +122,6 @@ def unregister(engine: Engine, action: Action) -> None:
     waits, action.waits = action.waits, ()
     action.unresolved = 0
     for wait in waits:
-        wait.semaphore.unregister(wait)
+        if wait.semaphore is not None:
+            wait.semaphore.unregister(wait)
     engine.timepoints.release(waits)

@@ -50,12 +50,14 @@ class Waiting(Protocol):
 
 
 class HostWaitPoint:
-    """A host thread waits for ``semaphore`` to reach ``value``."""
+    """A host thread waits for a semaphore to reach ``value``.
 
-    __slots__ = ("dead", "met", "queued", "semaphore", "value", "wait")
+    It does not know which semaphore: the dead entry that it may become there must keep nothing alive.
+    """
 
-    def __init__(self, semaphore: EventSemaphore, value: int, wait: HostWait) -> None:
-        self.semaphore = semaphore
+    __slots__ = ("dead", "met", "queued", "value", "wait")
+
+    def __init__(self, value: int, wait: HostWait) -> None:
         self.value = value
         self.wait = wait
         #: Reached or failed: counted once, however often it is told.
@@ -78,7 +80,8 @@ class DeviceWait:
     __slots__ = ("action", "dead", "for_host", "met", "producer", "queued", "semaphore", "value")
 
     def __init__(self) -> None:
-        self.semaphore: EventSemaphore
+        #: ``None`` while it is kept for reuse, so that it keeps no semaphore alive.
+        self.semaphore: EventSemaphore | None = None
         self.value = 0
         self.action: Action | None = None
         #: The issued action whose signal will reach the value. Once set it is never replaced by another.
@@ -92,11 +95,13 @@ class DeviceWait:
 
     def reached(self) -> None:
         """Have the engine go on with the action; any number of times."""
-        self.semaphore.engine.inbox.append(self)
+        semaphore = self.semaphore
+        if semaphore is not None:
+            semaphore.engine.inbox.append(self)
 
     def failed(self, error: HalError) -> None:
         """Have the engine fail the action; any number of times."""
-        self.semaphore.engine.inbox.append(self)
+        self.reached()  # it looks at the semaphore either way
 
     def advance(self, engine: Engine) -> None:
         """What the engine does with it."""
@@ -186,9 +191,8 @@ class TimepointPool:
         """Take back waits whose action has no more use for them; those that still lie in a queue are left to it."""
         available = self._available
         for wait in waits:
-            wait.action = wait.producer = None
+            wait.action = wait.producer = wait.semaphore = None
             if wait.queued:
                 wait.dead = True
             else:
-                del wait.semaphore  # one that is kept for reuse keeps no semaphore alive
                 available.append(wait)

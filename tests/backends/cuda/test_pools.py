@@ -186,7 +186,7 @@ def test_a_timepoint_that_is_kept_keeps_nothing_alive():
     pool.release([wait])
     assert wait.action is None
     assert wait.producer is None
-    assert not hasattr(wait, "semaphore")
+    assert wait.semaphore is None
 
 
 # --- pinned memory

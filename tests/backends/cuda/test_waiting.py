@@ -71,16 +71,25 @@ class LateMessage:
 
 def test_a_message_that_comes_when_the_role_is_nearly_let_go_is_not_lost(rig, monkeypatch):
     device = rig()
-    first, second = device.semaphores(2)
+    gate, second = device.semaphores(2)
 
     def submit():
         device.task(lambda: device.submit(signal=[second @ 1])).result()
 
     monkeypatch.setattr(device.engine, "_role", LateMessage(device.engine._role, submit))
-    device.submit(signal=[first @ 1])
+    device.submit(wait=[gate @ 1])  # nothing is in flight, so that no completer comes by
     monkeypatch.undo()
     device.until(lambda: device.value(second) == 1)
-    first.wait(1, 5)
+
+
+def test_what_a_thread_has_no_patience_for_is_done_by_a_completer(rig, completion):
+    device = rig(completion=completion, check_locks=False)
+    gate, last = device.semaphores(2)
+    for _ in range(2500):
+        device.submit(wait=[gate @ 1])
+    device.submit(wait=[gate @ 1], signal=[last @ 1])
+    gate.fail(HalError(StatusCode.ABORTED, "all of them"))
+    device.until(lambda: device.value(last) is None)
 
 
 def test_a_thread_that_finds_the_role_taken_does_not_wait_for_it(rig):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -40,8 +41,8 @@ def open_device(kind: str) -> Iterator[OpenDevice]:
     """A function that opens a device; it is closed after the test."""
     opened: list[CudaDevice] = []
 
-    def open_device(**options: object) -> CudaDevice:
-        opened.append((open_cuda if kind == "real" else open_simulated)(**options))  # type: ignore[operator]
+    def open_device(**options: Any) -> CudaDevice:
+        opened.append(open_cuda(**options) if kind == "real" else open_simulated(**options))
         return opened[-1]
 
     yield open_device
