@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pytest_cuda2hal.hal import HalError, StatusCode
 
-from .driver import OUT_OF_MEMORY, CudaError
+from .driver import OUT_OF_MEMORY, CudaError, Handle
 
 if TYPE_CHECKING:
     from .commands import Program
     from .engine import Engine
-    from .events import DeviceEvent
     from .lane import Lane
     from .memory import CudaBuffer
     from .semaphore import EventSemaphore
@@ -47,7 +46,7 @@ class Slice:
         self.action = action
         self.clock = action.clock
         self.sequence = action.sequence
-        self.event: DeviceEvent | None = None
+        self.event: Handle | None = None
         self.issued_weight = weight
 
 
@@ -93,7 +92,7 @@ class Action:
         self.sequence = 0
         #: For work that waits across streams: up to where on each lane everything comes before it.
         self.clock: dict[Lane, int] | None = None
-        self.event: DeviceEvent | None = None
+        self.event: Handle | None = None
         self.issued_weight = 0
         self.error: HalError | None = None
         self.is_recorded = False

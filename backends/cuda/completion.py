@@ -188,7 +188,7 @@ class HostFunctionCompleter(Completer):
             return
         event = lane.in_flight[0].event
         assert event is not None
-        (error,) = lane.context.driver.cuEventQuery(event.handle)
+        (error,) = lane.context.driver.cuEventQuery(event)
         failure = error_of(lane.context.driver, "cuEventQuery", error) if error else None
         if isinstance(failure, CudaError) and failure.is_sticky:
             engine.lose(failure)

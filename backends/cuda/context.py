@@ -195,8 +195,7 @@ class Context:
             for at in range(0, size, PIECE_BYTES):
                 length = min(PIECE_BYTES, size - at)
                 piece = self._piece.address
-                checked(self.driver, "cuMemcpyDtoHAsync", piece, address + at, length, self.side_stream)
-                checked(self.driver, "cuStreamSynchronize", self.side_stream)
+                self._copy("cuMemcpyDtoHAsync", piece, address + at, length)
                 parts.append(ctypes.string_at(piece, length))
         return b"".join(parts)
 
@@ -208,10 +207,16 @@ class Context:
             for at in range(0, len(data), PIECE_BYTES):
                 part = data[at : at + PIECE_BYTES]
                 self._piece.write(part)
-                checked(
-                    self.driver, "cuMemcpyHtoDAsync", address + at, self._piece.address, len(part), self.side_stream
-                )
-                checked(self.driver, "cuStreamSynchronize", self.side_stream)
+                self._copy("cuMemcpyHtoDAsync", address + at, self._piece.address, len(part))
+
+    def _copy(self, call: str, target: int, source: int, size: int) -> None:
+        """Copy, and wait until that is done."""
+        try:
+            checked(self.driver, call, target, source, size, self.side_stream)
+            checked(self.driver, "cuStreamSynchronize", self.side_stream)
+        except CudaError:
+            self._piece = self.staging.take(PIECE_BYTES)  # the copy may still be on its way to or from the other one
+            raise
 
     def _check_alive(self) -> None:
         if self._is_closing:

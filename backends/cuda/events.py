@@ -1,4 +1,4 @@
-"""Device events with a reference count, host events, and the pools that recycle both."""
+"""Device events, host events, and the pools that recycle both."""
 
 from __future__ import annotations
 
@@ -10,22 +10,12 @@ from .driver import Driver, Handle, error_of
 from .locks import Rank, make_lock
 
 
-class DeviceEvent:
-    """A ``CUevent`` and how many need it: its own submission, waits bound to it, a thread that synchronises on it.
-
-    It goes back to its pool with the last of them. It may still hold what it recorded in an earlier life, so nobody is
-    given one that has not been recorded anew.
-    """
-
-    __slots__ = ("handle", "references")
-
-    def __init__(self, handle: Handle) -> None:
-        self.handle = handle
-        self.references = 1
-
-
 class DeviceEventPool:
     """Keeps up to ``capacity`` events; those needed beyond are created and destroyed. Thread-safe.
+
+    An event belongs to one submission, from its record until that is retired. Waits bind to it in between, and only
+    with the engine's role, so it needs no count of references. It may still hold what it recorded in an earlier life:
+    nobody is given one that has not been recorded anew.
 
     A current context is needed on the calling thread. No driver call is made with the lock held.
     """
@@ -37,21 +27,19 @@ class DeviceEventPool:
         # of such an event blocked its caller (H100, driver 580), so only a watch has one.
         self._flags = int(driver.CUevent_flags.CU_EVENT_DISABLE_TIMING)
         self._lock = make_lock(Rank.POOL, check=check_locks)
-        self._available: list[DeviceEvent] = []
+        self._available: list[Handle] = []
         #: Events that somebody has.
         self.outstanding = 0
 
-    def acquire(self) -> DeviceEvent:
-        """Return an event with one reference.
+    def acquire(self) -> Handle:
+        """Return an event.
 
         :raises CudaError: none was left and the driver made none.
         """
         with self._lock:
             self.outstanding += 1
             if self._available:
-                event = self._available.pop()
-                event.references = 1
-                return event
+                return self._available.pop()
         try:
             error, handle = self._driver.cuEventCreate(self._flags)
             if error:
@@ -60,34 +48,25 @@ class DeviceEventPool:
             with self._lock:
                 self.outstanding -= 1
             raise
-        return DeviceEvent(handle)
+        return handle
 
-    def retain(self, event: DeviceEvent) -> None:
-        """Add a reference."""
-        with self._lock:
-            event.references += 1
-
-    def release(self, events: Iterable[DeviceEvent]) -> None:
-        """Take a reference from each; those without any go back to the pool, or are destroyed where it is full."""
-        surplus: list[DeviceEvent] = []
+    def release(self, events: Iterable[Handle]) -> None:
+        """Take events back, a batch at a time; those for which there is no room are destroyed."""
+        surplus: list[Handle] = []
         with self._lock:
             for event in events:
-                event.references -= 1
-                assert event.references >= 0, "an event was released more often than retained"
-                if event.references:
-                    continue
                 self.outstanding -= 1
                 (self._available if len(self._available) < self._capacity else surplus).append(event)
         for event in surplus:
             # After a device loss this returns the loss again; the event is gone with the context.
-            self._driver.cuEventDestroy(event.handle)
+            self._driver.cuEventDestroy(event)
 
     def destroy(self) -> None:
-        """Destroy the events that are in the pool."""
+        """Destroy the events that are in the pool; whoever has others must not use them any more."""
         with self._lock:
             available, self._available, self._capacity = self._available, [], 0
         for event in available:
-            self._driver.cuEventDestroy(event.handle)
+            self._driver.cuEventDestroy(event)
 
 
 class HostEvent:

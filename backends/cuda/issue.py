@@ -115,11 +115,11 @@ def _launch(engine: Engine, action: Action, lane: Lane) -> bool:
     event = None
     try:
         event = engine.events.acquire()
-        (result,) = driver.cuEventRecord(event.handle, lane.stream)
+        (result,) = driver.cuEventRecord(event, lane.stream)
         if result:
             raise error_of(driver, "cuEventRecord", result)
         if not engine.may_spin:
-            _call_back(engine, lane, event.handle)
+            _call_back(engine, lane, event)
     except BaseException as raised:
         if event is not None:
             engine.events.release([event])
@@ -149,7 +149,7 @@ def _wait_for_producers(engine: Engine, action: Action, lane: Lane) -> None:
             newest[other] = producer
     for producer in newest.values():
         assert producer.event is not None
-        (error,) = engine.driver.cuStreamWaitEvent(lane.stream, producer.event.handle, 0)
+        (error,) = engine.driver.cuStreamWaitEvent(lane.stream, producer.event, 0)
         if error:
             raise error_of(engine.driver, "cuStreamWaitEvent", error)
 

@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from .driver import NOT_READY, Handle, error_of
-from .events import DeviceEvent, HostEvent
+from .events import HostEvent
 
 if TYPE_CHECKING:
     from .actions import Action, Slice
@@ -51,13 +51,13 @@ class Lane:
 
     def has_room(self, weight: int) -> bool:
         """Whether ``weight`` more launches stay within the limit; an empty lane takes anything."""
-        return not self.in_flight or self.weight + weight <= self.context.parameters.max_in_flight
+        return not self.in_flight or self.weight + max(1, weight) <= self.context.parameters.max_in_flight
 
     @property
     def is_idle(self) -> bool:
         return not self.in_flight and not self.backlog
 
-    def accept(self, entry: Action | Slice, event: DeviceEvent) -> None:
+    def accept(self, entry: Action | Slice, event: Handle) -> None:
         """Take in what was issued, with the event that was recorded behind it."""
         entry.event = event
         self.weight += max(1, entry.issued_weight)
@@ -94,7 +94,7 @@ class Lane:
         driver = self.context.driver
         event = self.in_flight[0].event
         assert event is not None
-        (error,) = driver.cuStreamWaitEvent(self.watch_stream, event.handle, 0)
+        (error,) = driver.cuStreamWaitEvent(self.watch_stream, event, 0)
         if not error:
             (error,) = driver.cuEventRecord(self.watch_event, self.watch_stream)
         return not error
@@ -102,7 +102,7 @@ class Lane:
     def _is_done(self, place: int) -> bool:
         event = self.in_flight[place].event
         assert event is not None
-        (error,) = self.context.driver.cuEventQuery(event.handle)
+        (error,) = self.context.driver.cuEventQuery(event)
         if not error:
             return True
         if error == NOT_READY:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from pytest_cuda2hal.hal import HalError
 
 from .actions import Action, State
+from .driver import Handle
 
 if TYPE_CHECKING:
     from .engine import Engine
-    from .events import DeviceEvent
     from .lane import Lane
 
 
@@ -20,7 +20,7 @@ def retire(engine: Engine, lane: Lane, count: int) -> set[Lane]:
     What these waited for on other lanes is done as well, and is retired before them: nobody may see the signal of a
     consumer before that of its producer.
     """
-    events: list[DeviceEvent] = []
+    events: list[Handle] = []
     touched = {lane}
     for _ in range(count):
         if not lane.in_flight:  # it has been retired as somebody's producer
@@ -32,7 +32,7 @@ def retire(engine: Engine, lane: Lane, count: int) -> set[Lane]:
     return touched
 
 
-def _retire_producers(engine: Engine, lane: Lane, events: list[DeviceEvent], touched: set[Lane]) -> None:
+def _retire_producers(engine: Engine, lane: Lane, events: list[Handle], touched: set[Lane]) -> None:
     """Retire what comes before the oldest entry of a lane on other lanes, and what comes before that, and so on."""
     stack = [(lane, 0)]
     while stack:
@@ -56,7 +56,7 @@ def _retire_producers(engine: Engine, lane: Lane, events: list[DeviceEvent], tou
             _retire_oldest(engine, current, events)
 
 
-def _retire_oldest(engine: Engine, lane: Lane, events: list[DeviceEvent]) -> None:
+def _retire_oldest(engine: Engine, lane: Lane, events: list[Handle]) -> None:
     entry = lane.in_flight[0]
     if isinstance(entry, Action):
         if entry.state is State.IN_FLIGHT:

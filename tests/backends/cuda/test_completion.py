@@ -92,7 +92,7 @@ def test_a_waiter_never_blocks_in_the_driver(rig, completion):
     assert blocking == []
 
 
-def test_bug_close_waits_for_a_callback_that_has_not_returned(rig, monkeypatch):
+def test_close_waits_for_a_callback_that_has_not_returned(rig, monkeypatch):
     device = rig(completion="host-function")
     done, lingers, let_go = device.semaphore(), threading.Event(), threading.Event()
     latch, lane = device.hold(0, [done @ 1]), device.lane_of(0)
@@ -258,7 +258,7 @@ def test_a_wait_is_interrupted_and_everything_goes_on(rig, completion, interrupt
 
 
 @pytest.mark.usefixtures("quiet_threads")
-def test_bug_a_signal_is_interrupted_while_it_issues_and_what_waits_is_made_all_the_same(rig, completion):
+def test_a_signal_is_interrupted_while_it_issues_and_what_waits_is_made_all_the_same(rig, completion):
     device = rig(completion=completion, watched=True)
     done, target, later = device.semaphore(), device.buffer(), device.semaphore()
     gate = device.semaphore()
@@ -352,7 +352,7 @@ def test_a_fault_that_a_launch_meets_fails_everything(rig, completion):
 
 
 @pytest.mark.parametrize("while_open", [True, False], ids=["while the first is open", "after it was closed"])
-def test_bug_no_device_opens_in_a_process_that_a_fault_has_ruined(rig, completion, while_open):
+def test_no_device_opens_in_a_process_that_a_fault_has_ruined(rig, completion, while_open):
     device = rig(completion=completion)
     driver = device.driver
     kept = driver.cuDevicePrimaryCtxRetain(driver.cuDeviceGet(0)[1])  # as keep_primary_context does

@@ -294,7 +294,7 @@ def test_a_device_whose_threads_cannot_be_started_leaves_nothing(monkeypatch, co
 
 
 @pytest.mark.usefixtures("quiet_threads")
-def test_bug_a_completer_that_cannot_make_the_context_current_is_no_silent_loss():
+def test_a_completer_that_cannot_make_the_context_current_is_no_silent_loss():
     driver = SimulatedDriver()
     driver.fail("cuCtxSetCurrent", 2, REFUSED)
     with pytest.raises((HalError, BackendUnavailable), match="CUDA_ERROR_NOT_SUPPORTED"):

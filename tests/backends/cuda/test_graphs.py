@@ -168,7 +168,7 @@ def test_updates_take_no_more_pinned_memory_than_is_in_flight(rig, completion):
     assert device.driver.calls["cuMemHostAlloc"] <= slabs + 1
 
 
-def test_bug_graphs_of_a_command_buffer_that_outlives_close_are_destroyed(rig):
+def test_graphs_of_a_command_buffer_that_outlives_close_are_destroyed(rig):
     device = rig()
     commands = two_fills(device, device.buffer())
     run(device, commands)
@@ -176,7 +176,7 @@ def test_bug_graphs_of_a_command_buffer_that_outlives_close_are_destroyed(rig):
     assert commands.commands
 
 
-def test_bug_graphs_that_go_with_their_device_are_destroyed(rig):
+def test_graphs_that_go_with_their_device_are_destroyed(rig):
     device = rig()
     commands = two_fills(device, device.buffer())
     run(device, commands)

@@ -73,7 +73,7 @@ def test_the_newest_event_of_a_lane_is_enough(rig):
         device.submit(signal=[timeline @ 1])
     device.submit(wait=[timeline @ 1 for timeline in timelines], signal=[done @ 1], queue=1)
     ((_, event, _),) = device.stream_waits()
-    assert event is device.lane_of(0).in_flight[-1].event.handle
+    assert event is device.lane_of(0).in_flight[-1].event
     latch.open()
     done.wait(1, 5)
 

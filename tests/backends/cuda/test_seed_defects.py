@@ -228,24 +228,6 @@ def test_s5_a_wait_belongs_to_the_record_that_it_is_for(rig, completion, capacit
     device.settles()
 
 
-def test_s5_a_retained_event_is_not_recorded_anew(rig):
-    """The event of a wait was recycled while the wait still needed it."""
-    device = rig(event_pool_capacity=1, manual=True)
-    done = device.semaphore()
-    latch = device.hold(0, [done @ 1])
-    event = device.lane_of(0).in_flight[0].event
-    device.engine.events.retain(event)
-    latch.open()
-    device.driver.run_until_idle()
-    done.wait(1, 5)
-    others = device.semaphore()
-    for value in range(1, 4):
-        device.submit(signal=[others @ value])
-        assert device.lane_of(0).in_flight[-1].event is not event
-        device.driver.run_until_idle()
-    device.engine.events.release([event])
-
-
 def test_s6_a_signal_that_comes_to_nothing_does_not_stop_the_others(rig, completion):
     """The list of signals was made up to the first error, which nobody heard of."""
     device = rig(completion=completion)

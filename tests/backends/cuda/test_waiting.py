@@ -125,7 +125,7 @@ def test_the_cost_of_a_signal_does_not_grow_with_what_is_pending(rig):
     done.wait(1, 5)
 
 
-def test_bug_a_semaphore_that_was_waited_for_dies_with_its_last_handle(rig):
+def test_a_semaphore_that_was_waited_for_dies_with_its_last_handle(rig):
     device = rig()
     done = device.semaphore()
     with pytest.raises(HalError):

@@ -1,0 +1,73 @@
+"""``python -m pytest_cuda2hal repeat``: many runs, one page."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pytest_cuda2hal import repeat
+from pytest_cuda2hal.__main__ import main
+
+#: Stands in for the suite: a run with the number 2 in its spec fails.
+CASES = """
+    import pytest
+
+    def test_it(hal_backend):
+        assert "seed=2" not in hal_backend.spec.text
+
+    def test_that_is_left_out(hal_backend):
+        if "seed=3" in hal_backend.spec.text:
+            pytest.skip("unsupported: today")
+"""
+
+
+@pytest.fixture
+def short_suite(suite, monkeypatch):
+    """The suite is two cases."""
+    suite.case(CASES)
+    words = list(repeat.SUITE)
+    where = words.index("--pyargs")
+    words[where : where + 2] = [str(suite.pytester.path / "test_it.py")]
+    monkeypatch.setattr(repeat, "SUITE", (*words, "-p", "no:hypothesispytest", "-p", "no:randomly"))
+    return suite
+
+
+def run(short_suite, *arguments):
+    output = short_suite.pytester.path / "kept" / "runs"
+    status = main(["repeat", "--backend=reference:seed={n}", f"--output={output}", "--jobs=2", *arguments])
+    return status, json.loads(output.with_suffix(".json").read_text()), output.with_suffix(".md").read_text()
+
+
+def test_runs_that_are_whole(short_suite):
+    status, document, page = run(short_suite, "--quick=1", "--full=1")
+    assert status == 0
+    assert [(one["spec"], one["effort"], one["counts"]) for one in document["runs"]] == [
+        ("reference:seed=1", "full", {"pass": 2}),
+        ("reference:seed=1", "quick", {"pass": 2}),
+    ]
+    assert "**2 of 2 runs are whole:** each of the 2 cases" in page
+    assert "| `reference:seed=N` | quick | 1 | 1 |" in page
+
+
+def test_a_failure_and_a_skip_are_named(short_suite):
+    status, document, page = run(short_suite, "--quick=3")
+    assert status == 1
+    assert [one["whole"] for one in document["runs"]] == [True, False, False]
+    assert "**1 of 3 runs are whole:**" in page
+    assert "`reference:seed=2` quick #2: " in page
+    assert "test_it[]: fail" in page or "test_it: fail" in page
+    assert "unsupported" in page
+
+
+def test_what_the_time_did_not_suffice_for_is_not_whole(short_suite):
+    status, _, page = run(short_suite, "--quick=1", "--budget=0")
+    assert status == 1
+    assert "not run: the time was over" in page
+
+
+@pytest.mark.parametrize("spec", ["refrence", "reference:seed={m}", "reference:seed={"])
+def test_bad_spec(spec, tmp_path, capsys):
+    assert main(["repeat", f"--backend={spec}", f"--output={tmp_path / 'x'}"]) == 4
+    assert capsys.readouterr().err.startswith("ERROR: ")
+    assert not list(tmp_path.iterdir())
