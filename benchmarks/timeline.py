@@ -19,17 +19,15 @@ from typing import Any
 from figures import markdown
 
 HERE = Path(__file__).resolve().parent
-#: Seconds after which a subject is given up.
-LIMIT = 400.0
 
 
-def run_subject(arguments: list[str]) -> dict[str, Any]:
+def run_subject(arguments: list[str], limit: float) -> dict[str, Any]:
     """Measure one subject in a child process; what goes wrong is its result."""
     command = [sys.executable, str(HERE / "subject.py"), *arguments]
     try:
-        run = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=LIMIT, check=False)
+        run = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=limit, check=False)
     except subprocess.TimeoutExpired:
-        return {"error": f"not done after {LIMIT:g} s"}
+        return {"error": f"not done after {limit:g} s"}
     if run.returncode:
         return {"error": f"ended with status {run.returncode}", "output": run.stdout[-2000:]}
     result: dict[str, Any] = json.loads(run.stdout)
@@ -42,14 +40,15 @@ def main() -> int:
     parser.add_argument("--raw", action="store_true", help="measure the raw driver calls too")
     parser.add_argument("--quick", action="store_true", help="small numbers, to see that it runs")
     parser.add_argument("--output", metavar="PATH", type=Path, help="write PATH.json and PATH.md")
+    parser.add_argument("--limit", type=float, default=400.0, metavar="SECONDS", help="for each subject (default: 400)")
     options = parser.parse_args()
     if not options.backend and not options.raw:
         parser.error("nothing to measure: give --backend=SPEC, --raw, or both")
 
     more = ["--quick"] if options.quick else []
-    subjects = {spec: run_subject(["--backend", spec, *more]) for spec in options.backend}
+    subjects = {spec: run_subject(["--backend", spec, *more], options.limit) for spec in options.backend}
     if options.raw:
-        subjects["raw"] = run_subject(["--raw", *more])
+        subjects["raw"] = run_subject(["--raw", *more], options.limit)
     report = {"machine": machine(), "subjects": subjects}
     text = markdown(report)
     print(text)

@@ -175,7 +175,7 @@ def runs_page(document: dict[str, Any]) -> str:
     ]
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for run in runs:
-        spec = re.sub(rf"\b{run['number']}\b", "N", run["spec"]) if "seed=" in run["spec"] else run["spec"]
+        spec = re.sub(rf"\bseed={run['number']}\b", "seed=N", run["spec"])
         groups.setdefault((spec, run["effort"]), []).append(run)
     for (spec, effort), group in groups.items():
         taken = sorted(run["seconds"] for run in group if run["status"] is not None) or [0.0]
