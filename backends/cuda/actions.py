@@ -37,10 +37,19 @@ class State(enum.Enum):
     RETIRED = "retired"
 
 
+class Stage(enum.Enum):
+    """How far the issue of an action, or of a slice of it, has come: it goes on from there after an interruption."""
+
+    NOT_BEGUN = "not begun"
+    LAUNCHING = "launching"
+    SLICE_LAUNCHED = "slice launched"
+    ALL_LAUNCHED = "all launched"
+
+
 class Slice:
     """A part of an action with more launches than a stream takes at a time; it only makes room."""
 
-    __slots__ = ("action", "clock", "event", "issued_weight", "sequence")
+    __slots__ = ("action", "clock", "event", "issued_weight", "number", "sequence")
 
     def __init__(self, action: Action, weight: int) -> None:
         self.action = action
@@ -48,6 +57,7 @@ class Slice:
         self.sequence = action.sequence
         self.event: Handle | None = None
         self.issued_weight = weight
+        self.number = 0
 
 
 class Action:
@@ -65,9 +75,11 @@ class Action:
         "is_recorded",
         "issued_weight",
         "lane",
+        "number",
         "queue",
         "sequence",
         "signals",
+        "stage",
         "staging",
         "state",
         "targets",
@@ -94,8 +106,11 @@ class Action:
         self.clock: dict[Lane, int] | None = None
         self.event: Handle | None = None
         self.issued_weight = 0
+        #: Its place among what its lane was given; the driver calls back with it.
+        self.number = 0
         self.error: HalError | None = None
         self.is_recorded = False
+        self.stage = Stage.NOT_BEGUN
         self.staging: list[PinnedBlock] = UNUSED
 
     @property
@@ -116,6 +131,9 @@ class Action:
 
     def ended(self, engine: Engine, error: HalError | None) -> None:
         """Called once, before the signals are made or failed."""
+
+    def abandon(self, engine: Engine) -> None:
+        """Nobody will know when the device is done with it: it keeps what it owns, and nobody must wait for it."""
 
     def let_go(self, engine: Engine) -> None:
         """The device is done: give back what the action owned."""
@@ -144,16 +162,14 @@ class ExecuteAction(Action):
         if self._position == 0:
             program.check_alive()
         steps = program.steps
-        issued = 0
+        self.issued_weight = 0
         while self._position < len(steps):
             step = steps[self._position]
-            if issued and issued + step.weight > room:
-                self.issued_weight = issued
+            if self.issued_weight and self.issued_weight + step.weight > room:
                 return False
+            self.issued_weight += step.weight  # before, as a step that fails may have issued a part
             step.launch(self, engine, lane)
-            issued += step.weight
             self._position += 1
-        self.issued_weight = issued
         return True
 
     def let_go(self, engine: Engine) -> None:
@@ -217,6 +233,11 @@ class DeallocaAction(Action):
         engine.frees_in_flight += 1
         return True
 
+    def abandon(self, engine: Engine) -> None:
+        if self._issued:
+            engine.frees_in_flight -= 1
+            engine.memory_was_freed()
+
     def ended(self, engine: Engine, error: HalError | None) -> None:
         if error and not self._issued and self._buffer is not None:
             self._buffer.dealloca_queued = False  # A-4: it stays allocated and may be freed again
@@ -233,25 +254,31 @@ class DeallocaAction(Action):
 class HostCallAction(Action):
     """Calls a function on a thread of its own."""
 
-    __slots__ = ("_function",)
+    __slots__ = ("_function", "_thread")
 
     on_host: ClassVar[bool] = True
 
     def __init__(self, queue: int, targets: list[Point], signals: list[Point], function: Callable[[], object]) -> None:
         super().__init__(queue, targets, signals)
         self._function: Callable[[], object] | None = function
+        self._thread: threading.Thread | None = None
 
     def start(self, engine: Engine) -> None:
-        """Begin the call.
+        """Begin the call, unless that was done before an interruption.
 
         :raises HalError: no thread could be started.
         """
-        thread = threading.Thread(target=self._call, args=(engine,), name="hal-host-call", daemon=True)
+        if self._thread is not None and self._thread.ident is not None:
+            return
+        self._thread = thread = threading.Thread(target=self._call, args=(engine,), name="hal-host-call", daemon=True)
         engine.host_calls.add(thread)
         try:
             thread.start()
-        except RuntimeError as error:
-            engine.host_calls.discard(thread)
+        except BaseException as error:
+            if thread.ident is None:
+                engine.host_calls.discard(thread)
+            if not isinstance(error, RuntimeError):
+                raise
             raise HalError(StatusCode.RESOURCE_EXHAUSTED, f"no thread for a host call: {error}") from None
 
     def _call(self, engine: Engine) -> None:

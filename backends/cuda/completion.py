@@ -12,6 +12,8 @@ A completer keeps its lane alive, never its engine: with the last handle the eng
 from __future__ import annotations
 
 import threading
+import time
+import weakref
 from queue import SimpleQueue
 
 from pytest_cuda2hal.hal import HalError, StatusCode
@@ -81,15 +83,17 @@ class Completer:
         """Sleep until somebody puts work on the lane, has a message, or wants the thread to end."""
         lane = self._lane
         lane.asleep = True
-        if not lane.in_flight and not lane.stopping:
+        engine = lane.engine()
+        has_trash = engine is not None and bool(engine.trash)
+        del engine
+        if not lane.in_flight and not lane.stopping and not has_trash:
             lane.alarm.wait(-1)
         lane.asleep = False
 
     def _turn(self) -> None:
         """Deal with messages that somebody left."""
         engine = self._lane.engine()
-        if engine is not None and (engine.needs_service or engine.trash):
-            engine.needs_service = False
+        if engine is not None and engine.trash:
             engine.turn(patient=True)
 
     def _drop_all(self) -> None:
@@ -119,7 +123,7 @@ class EventCompleter(Completer):
             if engine is not None and not engine.sleepers and not lane.stopping:
                 lane.alarm.wait(PACE_SECONDS)
                 before, retired = retired, lane.retired
-                if before != retired and not engine.needs_service:
+                if before != retired:
                     del engine
                     continue  # those who submit retire it as well; there is no need to be in their way
             self._retire_or_wait(engine)
@@ -159,28 +163,29 @@ class HostFunctionCompleter(Completer):
 
     def _complete(self) -> None:
         lane = self._lane
+        looked = time.monotonic()
         while lane.in_flight or not lane.stopping:
             if lane.in_flight:
-                called = lane.alarm.wait(FAULT_SECONDS)
+                lane.alarm.wait(FAULT_SECONDS)
             else:
                 self._sleep()
-                called = True
             engine = lane.engine()
             if engine is None:
                 if lane.in_flight:
                     lane.context.driver.cuStreamSynchronize(lane.stream)
                     self._drop_all()
                 continue
-            if lane.callbacks > lane.retired:
+            if lane.was_called_back():
                 engine.exclusively(lambda engine=engine: self._retire_called(engine))  # type: ignore[misc]
-            elif not called:
+            elif time.monotonic() - looked > FAULT_SECONDS:  # whoever woke it
+                looked = time.monotonic()
                 engine.exclusively(lambda engine=engine: self._look_for_fault(engine))  # type: ignore[misc]
             del engine
             self._turn()
 
     def _retire_called(self, engine: Engine) -> None:
         lane = self._lane
-        engine.retire(lane, max(0, lane.callbacks - lane.retired))
+        engine.retire(lane, lane.called_back())
 
     def _look_for_fault(self, engine: Engine) -> None:
         lane = self._lane
@@ -195,10 +200,38 @@ class HostFunctionCompleter(Completer):
             engine.retire(lane, len(lane.in_flight))
 
 
+class Service:
+    """A thread that takes a turn whenever it is told that messages were left. It never waits in the driver."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = weakref.ref(engine)
+        self._alarm = engine.service_alarm
+        self._context = engine.context
+        self.thread = threading.Thread(target=self._run, name="hal-service", daemon=True)
+        self._context.enter()
+        try:
+            self.thread.start()
+        except BaseException:
+            self._context.leave()
+            raise
+
+    def _run(self) -> None:
+        try:
+            while True:
+                self._alarm.wait(-1)
+                engine = self._engine()
+                if engine is None or engine.service_stops:
+                    return
+                engine.turn(patient=True)
+                del engine
+        finally:
+            self._context.leave()
+
+
 def start_completers(engine: Engine) -> list[threading.Thread]:
-    """Start a completer for each lane and return their threads."""
+    """Start a completer for each lane, and the service thread; return their threads."""
     kind = EventCompleter if engine.parameters.completion == EVENT else HostFunctionCompleter
     completers = [kind(lane) for lane in engine.lanes]
     for completer in completers:
         completer.wait_until_begun()
-    return [completer.thread for completer in completers]
+    return [*(completer.thread for completer in completers), Service(engine).thread]

@@ -133,13 +133,13 @@ class Context:
             _current.token = self._token
 
     def make_callback(self, lane: Lane) -> Any:
-        """Return a host function that counts a completion of ``lane`` and hands over to its completer.
+        """Return a host function that notes the number of what is done on ``lane`` and wakes its completer.
 
         It runs on a thread of the driver and makes no CUDA call, which the driver forbids there.
         """
 
-        def called(_: object) -> None:
-            lane.callbacks += 1  # host functions of one stream run one after another
+        def called(number: int | None) -> None:
+            lane.called = max(lane.called, number or 0)  # host functions of one stream run one after another
             lane.alarm.set()
 
         function = _HOST_FUNCTION(called)
@@ -215,7 +215,8 @@ class Context:
             checked(self.driver, call, target, source, size, self.side_stream)
             checked(self.driver, "cuStreamSynchronize", self.side_stream)
         except CudaError:
-            self._piece = self.staging.take(PIECE_BYTES)  # the copy may still be on its way to or from the other one
+            with contextlib.suppress(CudaError):  # the copy may still be on its way to or from the old piece
+                self._piece = self.staging.take(PIECE_BYTES)
             raise
 
     def _check_alive(self) -> None:

@@ -47,9 +47,9 @@ class CudaDevice(Device):
         context = Context(driver, ordinal, parameters)
         versions = {"driver": f"{context.version // 1000}.{context.version % 1000 // 10}", **versions}
         self.info = DeviceInfo(context.name, versions)
-        self.engine = Engine(context)
         context.enter()  # until the completers have entered, and again while closing
         try:
+            self.engine = Engine(context)
             self._completers = start_completers(self.engine)
         except BaseException:
             for lane in context.lanes:
@@ -87,7 +87,8 @@ class CudaDevice(Device):
                 raise HalError(StatusCode.INVALID_ARGUMENT, f"{commands!r} is no command buffer of this device")
             program = commands.program
         else:
-            program = program_of(engine, checked_commands(commands)) if commands else BARRIER
+            listed = checked_commands(commands)
+            program = program_of(engine, listed) if listed else BARRIER
         self._check_queue(queue)
         self._check_open()
         engine.submit(ExecuteAction(queue, self._points(wait), self._signals(signal), program))
@@ -192,37 +193,53 @@ class CudaDevice(Device):
         return buffer
 
     def create_latch(self) -> Latch:
-        self._check_open()
-        self.engine.context.bind()
-        latch = CudaLatch(self.engine, self.engine.context.staging.take(WORD_BYTES))
-        self.engine.latches.add(latch)
-        return latch
+        engine = self.engine
+        made: list[CudaLatch] = []
+
+        def make() -> None:  # with the role, as closing takes away what a latch is made of
+            self._check_open()
+            made.append(CudaLatch(engine, engine.context.staging.take(WORD_BYTES)))
+            engine.latches.add(made[0])
+
+        engine.exclusively(make)
+        return made[0]
 
     @staticmethod
     def _check_size(size: int) -> None:
+        if isinstance(size, bool) or not hasattr(type(size), "__index__"):
+            raise TypeError(f"the size of a buffer is an int, not {type(size).__name__}: {size!r}")
         if size < 1:
             raise HalError(StatusCode.INVALID_ARGUMENT, f"a buffer has at least 1 byte, not {size}")
 
     # --- the end
 
     def inject_device_loss(self, error: HalError) -> None:
+        if not isinstance(error, HalError):
+            raise TypeError(f"a device is lost with a HalError, not {error!r}")
         self.engine.exclusively(lambda: self.engine.lose(error))
 
     def close(self) -> None:
         engine = self.engine
         context = engine.context
-        context.enter()  # so that it is taken down here, with the role held
-        engine.closed = True
-        engine.exclusively(engine.cancel)
-        for latch in list(engine.latches):
+        context.enter()  # so that it is taken down here, with the role held, and not while somebody is in a turn
+        try:
+            engine.closed = True
+            engine.exclusively(self._end_everything)
+            for lane in engine.lanes:
+                lane.stopping = True
+                lane.alarm.set()
+            engine.service_stops = True
+            engine.service_alarm.set()
+            for thread in self._completers:
+                if thread is not threading.current_thread():
+                    thread.join()
+        finally:
+            engine.exclusively(context.leave)
+
+    def _end_everything(self) -> None:
+        self.engine.cancel()
+        for latch in list(self.engine.latches):
             latch.retire()
-        for lane in engine.lanes:
-            lane.stopping = True
-            lane.alarm.set()
-        for thread in self._completers:
-            if thread is not threading.current_thread():
-                thread.join()
-        engine.exclusively(context.leave)
 
     def _check_open(self) -> None:
         if self.engine.closed:

@@ -6,8 +6,10 @@ role taken leaves its message there, and the one who has the role does it before
 buffers need no locks of their own, all waits bind to events known to be recorded, and no two threads pass the GIL to
 and fro at each driver call.
 
-A message leaves the inbox only when it has been dealt with, and dealing with it twice is harmless: an exception from a
-signal handler (Ctrl-C), which may come at any point of the main thread, loses nothing. A completer goes on from there.
+An exception from a signal handler (Ctrl-C) may come at any point of the main thread, also in the middle of a turn. So
+the role is let go by whoever owns it, wherever the exception came; a message leaves the inbox only when it has been
+dealt with, and the service thread goes on from there; and what must not be done twice says that it has begun: work
+whose issue was interrupted fails its signals, and is not issued again.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ from pytest_cuda2hal.hal import HalError, StatusCode
 
 from .actions import Action, Slice, State
 from .driver import CudaError
-from .events import HostEventPool
+from .events import HostEvent, HostEventPool
 from .issue import issue, refill
-from .locks import Rank, make_lock
+from .locks import Rank, make_lock, make_role
 from .memory import Memory
 from .parameters import EVENT
 from .pending import arm, told
@@ -67,11 +69,13 @@ class Engine:
         self.callbacks = [None if self.may_spin else context.make_callback(lane) for lane in self.lanes]
         for lane in self.lanes:
             lane.engine = weakref.ref(self)
-        self._role = make_lock(Rank.ROLE, check=parameters.check_locks)
+        self._role = make_role(check=parameters.check_locks)
         #: A completer has the role, and somebody else would like to.
         self._is_completers = self._is_wanted = False
-        #: Messages were left that no thread of the user's will deal with.
-        self.needs_service = False
+        #: Wakes the service thread, which does what no thread of the user's will: it never waits in the driver.
+        self.service_alarm = HostEvent()
+        #: The newest errors of what finalizers left.
+        self.clearing_errors: deque[CudaError] = deque(maxlen=16)
         self.inbox: deque[Message] = deque()
         #: What finalizers left behind: functions and their arguments. They append, and do nothing else.
         self.trash: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -84,6 +88,7 @@ class Engine:
         self.sleepers: set[HostWait] = set()
         self.host_calls: set[threading.Thread] = set()
         self.latches: weakref.WeakSet[CudaLatch] = weakref.WeakSet()
+        self.service_stops = False
         self.lost: HalError | None = None
         self.closed = False
         self._count_lock = make_lock(Rank.POOL, check=parameters.check_locks)
@@ -101,6 +106,10 @@ class Engine:
         with self._count_lock:
             self.buffers += 1
 
+    def buffer_gone(self) -> None:
+        with self._count_lock:
+            self.buffers -= 1
+
     def live_semaphores(self) -> int:
         """Count the semaphores that somebody has."""
         gone = self.semaphores_gone
@@ -117,7 +126,7 @@ class Engine:
     def discard(self, function: Callable[..., None], *arguments: object) -> None:
         """Have ``function(engine, *arguments)`` called by whoever has the role next. Safe in a finalizer."""
         self.trash.append((function, arguments))
-        if self.lanes[0].asleep:
+        if all(lane.asleep for lane in self.lanes):  # else somebody comes by
             self.wake_service()
 
     def discard_after(self, lane: Lane, function: Callable[..., None], *arguments: object) -> None:
@@ -135,25 +144,31 @@ class Engine:
         """Deal with what lies in the inbox, unless somebody does already; ``patient`` waits for its turn."""
         role = self._role
         patience = PATIENCE
-        while self.inbox or self.trash or self.ready:
-            if not role.acquire(patient) and not self._take_over():
-                return
-            if len(self.semaphores_gone) > 1000:
-                self.live_semaphores()
-            try:
+        try:
+            while self.inbox or self.trash or self.ready:
+                if role._is_owned():
+                    return  # a finalizer of the user's, in the middle of a turn, which goes on after it
+                if not role.acquire(patient) and not self._take_over():
+                    return
                 self._is_completers = patient
                 patience -= self._drain(None if patient else patience)
-            except BaseException:
-                self.wake_service()
-                raise
-            finally:
                 self._is_completers = False
                 role.release()
-            if patient and self._is_wanted:
-                return  # whoever wants it does the rest
-            if patience <= 0:
-                self.wake_service()
-                return
+                if patient and self._is_wanted:
+                    return  # whoever wants it does the rest
+                if patience <= 0:
+                    self.wake_service()
+                    return
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        """An exception came out of the role's work, or from a signal handler at any point round it."""
+        if self._role._is_owned():
+            self._is_completers = False
+            self._role.release()
+        self.wake_service()
 
     def _take_over(self) -> bool:
         """Take the role from a completer, which leaves it when asked; False if another thread of the user's has it.
@@ -163,33 +178,53 @@ class Engine:
         """
         if not self._is_completers:
             return False
-        self._is_wanted = True
-        taken = self._role.acquire(True, TAKE_OVER_SECONDS)
-        self._is_wanted = False
-        if not taken:
-            self.wake_service()
+        taken = False
+        try:
+            self._is_wanted = True
+            taken = self._role.acquire(True, TAKE_OVER_SECONDS)
+        finally:
+            self._is_wanted = False
+            if not taken:
+                self.wake_service()
         return taken
 
     def _drain(self, limit: int | None) -> int:
         """Deal with up to ``limit`` messages, and say with how many; the role is held."""
-        self.context.bind()
+        self._bind()
         inbox, ready, trash = self.inbox, self.ready, self.trash
         done = 0
         while (not self._is_wanted) if limit is None else done < limit:
-            if ready:
+            if trash:  # first, since it makes room
+                self._clear(*trash.popleft())
+            elif ready:
                 issue(self, ready[0])
                 ready.popleft()
             elif inbox:
                 inbox[0].advance(self)
                 inbox.popleft()
-            elif trash:
-                function, arguments = trash[0]
-                function(self, *arguments)
-                trash.popleft()
             else:
                 break
             done += 1
+        if len(self.semaphores_gone) > 1000:
+            self.live_semaphores()
         return done
+
+    def _bind(self) -> None:
+        """Make the context current; where that fails the device is lost, and whoever waits for it hears so."""
+        try:
+            self.context.bind()
+        except CudaError as error:
+            self.lose(error)
+
+    def _clear(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        """Do what a finalizer left. Never twice: to lose some memory is better than to free it again.
+
+        Whoever happens to have the role is not the one to hear of an error; it is kept in :attr:`clearing_errors`.
+        """
+        try:
+            function(self, *arguments)
+        except CudaError as error:
+            self.clearing_errors.append(error)
 
     def tell_later(self, semaphore: EventSemaphore, due: list[Waiting]) -> None:
         """A thread was interrupted while it told those who wait for a semaphore: a completer does it."""
@@ -197,9 +232,8 @@ class Engine:
         self.wake_service()
 
     def wake_service(self) -> None:
-        """Have a completer take a turn."""
-        self.needs_service = True
-        self.lanes[0].alarm.set()
+        """Have the service thread take a turn. Safe in a finalizer."""
+        self.service_alarm.set()
 
     def wake_completers(self, lane: Lane | None) -> None:
         """A thread is about to sleep until work is done: do not let the completers of it take their time."""
@@ -209,7 +243,11 @@ class Engine:
 
     def submit(self, action: Action) -> None:
         """Take an action in. Thread-safe."""
-        self.inbox.append(action)
+        try:
+            self.inbox.append(action)
+        except BaseException:
+            self.wake_service()
+            raise
         self.turn()
 
     # --- what messages ask for; the role is held from here on
@@ -237,35 +275,37 @@ class Engine:
         """Query a lane's work for a short time; return whether the semaphore got somewhere. Thread-safe."""
         end = 0.0
         role = self._role
-        while True:
-            if role.acquire(False):
-                try:
-                    self.context.bind()
+        try:
+            while True:
+                if not role._is_owned() and role.acquire(False):
+                    self._bind()
                     if self.poll(lane) and (self.inbox or self.ready):
                         self._drain(PATIENCE)
-                except BaseException:
-                    self.wake_service()
-                    raise
-                finally:
                     role.release()
-            past = semaphore.is_past(value)
-            now = time.monotonic()
-            if not end:
-                end = now + seconds if deadline is None else min(now + seconds, deadline)
-            if past or now >= end:
-                if self.inbox:  # left by those who found the role taken
-                    self.turn()
-                return past
+                past = semaphore.is_past(value)
+                now = time.monotonic()
+                if not end:
+                    end = now + seconds if deadline is None else min(now + seconds, deadline)
+                if past or now >= end:
+                    break
+        except BaseException:
+            self._let_go()
+            raise
+        if self.inbox:  # left by those who found the role taken
+            self.turn()
+        return past
 
     def poll(self, lane: Lane) -> int:
         """Ask the driver how much of a lane is done and retire that; return how many entries that was."""
         try:
             count = lane.finished()
-        except CudaError as error:
+        except CudaError as error:  # whatever it is: nobody can tell any more what is done
             self.lose(error)
             count = len(lane.in_flight)
         if count:
             self.retire(lane, count)
+        elif lane.backlog:  # somebody may have been interrupted before refilling
+            refill(self, lane)
         return count
 
     def retire(self, lane: Lane, count: int) -> None:
@@ -293,13 +333,16 @@ class Engine:
 
     def exclusively(self, function: Callable[[], None]) -> None:
         """Call a function with the role held, and deal with what came of it. Thread-safe."""
-        with self._role:
-            self.context.bind()
+        try:
+            self._role.acquire()
+            self._bind()
             self._is_completers = True
-            try:
-                function()
-            finally:
-                self._is_completers = False
+            function()
+            self._is_completers = False
+            self._role.release()
+        except BaseException:
+            self._let_go()
+            raise
         self.turn(patient=True)
 
     def cancel(self) -> None:
@@ -311,6 +354,9 @@ class Engine:
         for lane in getattr(self, "lanes", ()):
             lane.stopping = True
             lane.alarm.set()
+        service = getattr(self, "service_alarm", None)
+        if service is not None:
+            service.set()
 
 
 class Telling:

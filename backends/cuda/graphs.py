@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .driver import CudaError, Handle, checked, error_of
+from .driver import Handle, checked, error_of
 from .staging import PinnedBlock
 
 if TYPE_CHECKING:
@@ -84,9 +84,5 @@ def _destroy(engine: Engine, executable: Handle, staging: list[PinnedBlock]) -> 
     if engine.context.is_destroyed:
         return
     engine.context.graphs.pop(id(executable), None)
-    try:
-        checked(engine.driver, "cuGraphExecDestroy", executable)
-    except CudaError as error:
-        if not error.is_sticky:
-            raise
+    checked(engine.driver, "cuGraphExecDestroy", executable)
     engine.context.staging.release(staging)

@@ -32,8 +32,9 @@ class HostWait:
         self._points: Sequence[tuple[EventSemaphore, HostWaitPoint]] = [
             (semaphore, HostWaitPoint(in_range(value), self)) for semaphore, value in targets
         ]
-        #: Timepoints that are neither reached nor failed.
-        self.unmet = self._count = len(self._points)
+        self._count = len(self._points)
+        #: Points that are neither reached nor failed; a set, so that to be told twice does no harm.
+        self._open = {point for _, point in self._points}
         self._satisfied = not self._points
         self._failure: HalError | None = None
         self._told = self._satisfied
@@ -56,28 +57,28 @@ class HostWait:
 
     def reached(self, point: HostWaitPoint) -> None:
         with self._lock:
-            if point.met:
-                return
-            point.met = True
-            self.unmet -= 1
-            if self._mode is WaitMode.ALL and self.unmet:
-                return
-            self._satisfied = True
-            first, self._told = not self._told, True
-        if first:  # once only: afterwards the event may be somebody else's
-            self._event.set()
+            self._open.discard(point)
+            if self._mode is WaitMode.ANY or not self._open:
+                self._satisfied = True
+                self._tell()
 
     def failed(self, point: HostWaitPoint, error: HalError) -> None:
         # A failure counts beside a reached member too: the strict answer to any-satisfied-and-failed.
         with self._lock:
-            if point.met:
-                return
-            point.met = True
-            self.unmet -= 1
+            self._open.discard(point)
             self._failure = self._failure or error
-            first, self._told = not self._told, True
-        if first:
-            self._event.set()
+            self._tell()
+
+    def _tell(self) -> None:
+        """Wake the thread, once: when it has gone on, the event may be somebody else's. The lock is held."""
+        if not self._told:
+            self._event.set()  # it never blocks, and if an interruption comes here it is set once more
+            self._told = True
+
+    @property
+    def unmet(self) -> int:
+        """How many timepoints are neither reached nor failed."""
+        return len(self._open)
 
     def block(self, deadline: float | None) -> None:
         """Sleep until told, or until the deadline."""
@@ -95,7 +96,7 @@ class HostWait:
             if self._failure:
                 raise self._failure.again()
             if not self._satisfied:
-                text = f"{self.unmet} of {self._count} timepoints not reached"
+                text = f"{len(self._open)} of {self._count} timepoints not reached"
                 raise HalError(StatusCode.DEADLINE_EXCEEDED, text)
 
 
@@ -128,6 +129,8 @@ def wait_for(engine: Engine, targets: list[tuple[EventSemaphore, int]], timeout:
 
     :raises HalError: a failure of one of the semaphores, else ``DEADLINE_EXCEEDED``.
     """
+    if not isinstance(mode, WaitMode):
+        raise TypeError(f"the mode of a wait is WaitMode.ALL or WaitMode.ANY, not {mode!r}")
     timeout = checked_timeout(timeout)
     _sleep(engine, HostWait(engine, targets, mode), None, deadline_after(timeout))
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_cuda2hal.hal import HalError
+from pytest_cuda2hal.hal import HalError, StatusCode
 
-from .actions import Action, HostCallAction, RetryAfterFreeError, Slice, State
+from .actions import Action, HostCallAction, RetryAfterFreeError, Slice, Stage, State
 from .driver import CudaError, error_of
 from .pending import watch
 from .retirement import failure_of_bound, finish, unregister
-from .timepoints import DeviceWait
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -46,8 +45,9 @@ def issue(engine: Engine, action: Action) -> None:
         if lane.backlog or not lane.has_room(action.weight):
             action.state = State.QUEUED
             action.lane = lane
-            unregister(engine, action)
             lane.backlog.append(action)
+            if action.bound and not action.waits:
+                watch(engine, action)  # so that it hears of a failure before there is room
             return
     if not _launch(engine, action, lane) and not (lane.backlog and lane.backlog[0] is action):
         lane.backlog.appendleft(action)
@@ -59,6 +59,7 @@ def _stream_for(engine: Engine, action: Action) -> Lane | None:
     Such work goes to one of the other streams, if there is one on which everything comes before it anyway; so it
     holds back nothing that does not depend on it (rule 18). ``None`` when there is none at this moment.
     """
+    action.clock = None
     first = action.queue * engine.parameters.streams
     main = engine.lanes[first]
     clock: dict[Lane, int] | None = None
@@ -87,22 +88,32 @@ def _launch(engine: Engine, action: Action, lane: Lane) -> bool:
     """Issue an action to a lane; return whether all of it was."""
     driver = engine.driver
     error: HalError | None = None
+    if lane.in_flight and lane.in_flight[-1] is action:  # an interruption came after the last driver call
+        _accepted(engine, action, None)
+        return True
     try:
-        if action.state is not State.ISSUING:
-            failure = failure_of_bound(engine, action) if action.bound else None
-            if failure:
-                finish(engine, action, failure)
-                return True
-            action.state = State.ISSUING
-            unregister(engine, action)
-            lane.sequence += 1
-            action.lane, action.sequence = lane, lane.sequence
-            if action.bound:
-                clock, action.clock = action.clock, None  # it holds once the stream has been made to wait
-                _wait_for_producers(engine, action, lane)
-                action.clock = clock
-        finished = action.launch(engine, lane, engine.parameters.max_in_flight)
+        if action.stage is Stage.LAUNCHING:  # some of it may have been launched, and must not be twice
+            raise HalError(StatusCode.ABORTED, "interrupted by a signal handler's exception while it was issued")
+        if action.stage is Stage.NOT_BEGUN:
+            if action.state is not State.ISSUING:
+                failure = failure_of_bound(engine, action) if action.bound else None
+                if failure:
+                    finish(engine, action, failure)
+                    return True
+                unregister(engine, action)
+                lane.sequence += 1
+                action.lane, action.sequence = lane, lane.sequence
+                if action.bound:
+                    clock, action.clock = action.clock, None  # it holds once the stream has been made to wait
+                    _wait_for_producers(engine, action, lane)
+                    action.clock = clock
+                action.state = State.ISSUING
+            action.stage = Stage.LAUNCHING
+            finished = action.launch(engine, lane, engine.parameters.max_in_flight)
+            action.stage = Stage.ALL_LAUNCHED if finished else Stage.SLICE_LAUNCHED
+        finished = action.stage is Stage.ALL_LAUNCHED
     except RetryAfterFreeError:
+        action.stage = Stage.NOT_BEGUN
         action.state = State.PENDING
         action.lane = None
         engine.starved.append(action)
@@ -111,15 +122,20 @@ def _launch(engine: Engine, action: Action, lane: Lane) -> bool:
         finished, error = True, raised.again()
         if isinstance(raised, CudaError) and raised.is_sticky:
             engine.lose(raised)
+    except (TypeError, ValueError, OverflowError) as raised:  # the bindings refused an argument that we let pass
+        finished, error = True, HalError(StatusCode.INTERNAL, f"{type(raised).__name__}: {raised}")
+    if action.state in (State.PENDING, State.QUEUED):  # it failed before it was begun; its stream may wait for others
+        action.state = State.ISSUING
     entry: Action | Slice = action if finished else Slice(action, action.issued_weight)
     event = None
     try:
         event = engine.events.acquire()
+        entry.number = next(lane.numbers)
         (result,) = driver.cuEventRecord(event, lane.stream)
         if result:
             raise error_of(driver, "cuEventRecord", result)
         if not engine.may_spin:
-            _call_back(engine, lane, event)
+            _call_back(engine, lane, event, entry.number)
     except BaseException as raised:
         if event is not None:
             engine.events.release([event])
@@ -127,15 +143,21 @@ def _launch(engine: Engine, action: Action, lane: Lane) -> bool:
             raise
         _cannot_record(engine, action, raised)
         return True
+    action.error = error
     lane.accept(entry, event)
     if not finished:
+        action.stage = Stage.NOT_BEGUN
         return False
+    _accepted(engine, action, error)
+    return True
+
+
+def _accepted(engine: Engine, action: Action, error: HalError | None) -> None:
+    """All of an action is in flight: let others bind to it, unless it has failed."""
     if action.state is State.ISSUING:
         action.state = State.IN_FLIGHT
-        action.error = error
-        if error is None:
+        if error is None and action.error is None:
             _publish(engine, action)
-    return True
 
 
 def _wait_for_producers(engine: Engine, action: Action, lane: Lane) -> None:
@@ -154,12 +176,12 @@ def _wait_for_producers(engine: Engine, action: Action, lane: Lane) -> None:
             raise error_of(engine.driver, "cuStreamWaitEvent", error)
 
 
-def _call_back(engine: Engine, lane: Lane, event: Any) -> None:
+def _call_back(engine: Engine, lane: Lane, event: Any, number: int) -> None:
     """Have the driver call the host when the event is reached, on a stream that holds up nothing."""
     (error,) = engine.driver.cuStreamWaitEvent(lane.watch_stream, event, 0)
     if error:
         raise error_of(engine.driver, "cuStreamWaitEvent", error)
-    (error,) = engine.driver.cuLaunchHostFunc(lane.watch_stream, engine.callbacks[lane.index], 0)
+    (error,) = engine.driver.cuLaunchHostFunc(lane.watch_stream, engine.callbacks[lane.index], number)
     if error:
         raise error_of(engine.driver, "cuLaunchHostFunc", error)
 
@@ -170,6 +192,7 @@ def _cannot_record(engine: Engine, action: Action, error: CudaError) -> None:
         engine.lose(error)
     else:
         engine.context.abandoned.append(action)
+    action.abandon(engine)
     finish(engine, action, error)
 
 
@@ -178,7 +201,6 @@ def _publish(engine: Engine, action: Action) -> None:
     action.is_recorded = True
     for semaphore, value in action.signals:
         for wait in semaphore.recorded(value, action):
-            assert isinstance(wait, DeviceWait)
             consumer = wait.action
             if consumer is None or consumer.state is not State.PENDING:
                 continue
@@ -193,12 +215,13 @@ def _publish(engine: Engine, action: Action) -> None:
 def _start(engine: Engine, action: HostCallAction) -> None:
     if action.state is not State.PENDING:
         return
-    action.state = State.IN_FLIGHT
-    unregister(engine, action)
     try:
         action.start(engine)
     except HalError as error:
         finish(engine, action, error)
+        return
+    unregister(engine, action)
+    action.state = State.IN_FLIGHT
 
 
 def refill(engine: Engine, lane: Lane) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING
@@ -38,9 +39,11 @@ class Lane:
         self.backlog: deque[Action] = deque()
         #: Position of the newest submission in flight.
         self.sequence = 0
-        #: Completions that the driver has called back for; counted by the callback alone.
-        self.callbacks = 0
-        #: Entries that have left ``in_flight``.
+        #: The number of the newest entry that the driver has called back for.
+        self.called = 0
+        #: Numbers for entries, ascending.
+        self.numbers = itertools.count(1)
+        #: How many entries have left ``in_flight``, to see whether any do.
         self.retired = 0
         #: Wakes the completer of this lane.
         self.alarm = HostEvent()
@@ -60,10 +63,28 @@ class Lane:
     def accept(self, entry: Action | Slice, event: Handle) -> None:
         """Take in what was issued, with the event that was recorded behind it."""
         entry.event = event
+        if not self.in_flight:
+            self.weight = 0  # it may be off after an interruption
         self.weight += max(1, entry.issued_weight)
         self.in_flight.append(entry)
         if self.asleep:
             self.alarm.set()
+
+    def was_called_back(self) -> bool:
+        """Tell whether there is something to retire in host-function mode. Needs no role: a look is enough."""
+        try:
+            return self.in_flight[0].number <= self.called
+        except IndexError:
+            return False
+
+    def called_back(self) -> int:
+        """Return of how many of those in flight the driver has called back, or of later ones."""
+        count = 0
+        for entry in self.in_flight:
+            if entry.number > self.called:
+                break
+            count += 1
+        return count
 
     def finished(self) -> int:
         """Ask the driver how many of those in flight are done, in as few queries as may be.

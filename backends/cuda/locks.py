@@ -11,7 +11,7 @@ import enum
 import threading
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, cast
 
 
 class Rank(enum.IntEnum):
@@ -46,15 +46,23 @@ class LockOrderError(AssertionError):
 _held = threading.local()
 
 
+class RoleLock(Lock, Protocol):
+    """The lock of the engine's role: it knows whether the calling thread has it."""
+
+    def _is_owned(self) -> bool: ...
+
+
 class OrderedLock(AbstractContextManager[bool]):
     """A lock that checks its rank against those that the thread holds."""
 
     def __init__(self, rank: Rank) -> None:
         self._rank = rank
-        self._lock = threading.Lock()
+        self._lock = threading.RLock() if rank is Rank.ROLE else threading.Lock()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         ranks: list[Rank] = _held.__dict__.setdefault("ranks", [])
+        if not blocking and self._rank is Rank.ROLE and self._rank in ranks:
+            return False  # as a lock that is none for one thread to take twice
         if blocking and ranks and ranks[-1] >= self._rank:
             raise LockOrderError(f"a {self._rank.name} lock was taken while holding {[rank.name for rank in ranks]}")
         taken = self._lock.acquire(blocking, timeout)
@@ -66,11 +74,22 @@ class OrderedLock(AbstractContextManager[bool]):
         _held.ranks.remove(self._rank)
         self._lock.release()
 
+    def _is_owned(self) -> bool:
+        return self._rank in _held.__dict__.get("ranks", ())
+
     def __enter__(self) -> bool:
         return self.acquire()
 
     def __exit__(self, *error: object) -> None:
         self.release()
+
+
+def make_role(*, check: bool) -> RoleLock:
+    """Return the lock of an engine's role."""
+    if check:
+        return OrderedLock(Rank.ROLE)
+    # Never taken twice: it is the lock of the standard library that knows its owner, though its stubs do not say so.
+    return cast(RoleLock, threading.RLock())
 
 
 def make_lock(rank: Rank, *, check: bool) -> Lock:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_cuda2hal.hal import Buffer, HalError, Latch, StatusCode, checked_range
 
-from .driver import CudaError, Handle
+from .driver import Handle
 from .locks import Rank, make_lock
 from .staging import PinnedBlock
 
@@ -84,21 +84,18 @@ class CudaBuffer(Buffer):
         return self.engine.context.read(self.live_address() + offset, length)
 
     def write(self, data: bytes, offset: int = 0) -> None:
+        data = bytes(data)  # whose length counts bytes, whatever was given
         offset, _ = checked_range(offset, len(data), self.size)
-        self.engine.context.write(self.live_address() + offset, bytes(data))
+        self.engine.context.write(self.live_address() + offset, data)
 
 
 def _free_later(engine: Engine, address: int | None, size: int) -> None:
     """A buffer was dropped; the engine's role is held."""
-    engine.buffers -= 1
+    engine.buffer_gone()
     if address is None or engine.context.is_destroyed:
         return
     engine.memory.give_back(size)
-    try:
-        engine.context.free_on(None, address)
-    except CudaError as error:
-        if not error.is_sticky:
-            raise
+    engine.context.free_on(None, address)
 
 
 class Memory:

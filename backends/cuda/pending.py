@@ -78,12 +78,12 @@ def _register(engine: Engine, action: Action, targets: Iterable[tuple[EventSemap
 def told(engine: Engine, wait: DeviceWait) -> None:
     """A wait's value was reached, or its semaphore failed."""
     action = wait.action
-    if action is None or wait.semaphore is None or action.state is not State.PENDING:
+    if action is None or wait.semaphore is None or action.state not in (State.PENDING, State.QUEUED):
         return
     failure, reached, _ = wait.semaphore.look(wait.value)
     if failure:
         finish(engine, action, failure)
-    elif reached:
+    elif reached and action.state is State.PENDING:
         if wait.producer is None and not wait.met:
             action.unresolved -= 1
         wait.met = True

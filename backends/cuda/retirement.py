@@ -12,6 +12,7 @@ from .driver import Handle
 if TYPE_CHECKING:
     from .engine import Engine
     from .lane import Lane
+    from .timepoints import Waiting
 
 
 def retire(engine: Engine, lane: Lane, count: int) -> set[Lane]:
@@ -67,10 +68,10 @@ def _retire_oldest(engine: Engine, lane: Lane, events: list[Handle]) -> None:
     elif entry.action.state is State.ABANDONED:  # the rest of it will not be issued
         entry.action.let_go(engine)
         entry.action.state = State.RETIRED
-    event, entry.event = entry.event, None
-    lane.in_flight.popleft()
+    lane.in_flight.popleft()  # an interruption before this does it all again, and one after it loses an event at most
     lane.retired += 1
     lane.weight -= max(1, entry.issued_weight)
+    event, entry.event = entry.event, None
     if event is not None:
         events.append(event)
 
@@ -83,13 +84,14 @@ def finish(engine: Engine, action: Action, error: HalError | None) -> None:
     unregister(engine, action)
     action.ended(engine, error)
     for semaphore, value in action.signals:
-        if error:
-            if action.is_recorded:
-                semaphore.withdraw_signal(value, action)
-            due = semaphore.fail_from_device(error)
-        else:
-            due = semaphore.signal_from_device(value, action)
+        due: list[Waiting] = []
         try:
+            if error:
+                if action.is_recorded:
+                    semaphore.withdraw_signal(value, action)
+                semaphore.fail_from_device(error, due)
+            else:
+                semaphore.signal_from_device(value, action, due)
             for wait in due:
                 if error:
                     wait.failed(error)

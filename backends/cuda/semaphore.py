@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pytest_cuda2hal.hal import HalError, Semaphore, StatusCode
@@ -31,11 +32,12 @@ class EventSemaphore(Semaphore):
         self._failure: HalError | None = None
         #: Everyone who waits for a value.
         self._waits = WaitQueue()
-        #: Those of them that need a producer, or the value, before their action can be issued.
-        self._unbound = WaitQueue()
-        # Device signals that are issued and not yet made, ascending: values, and the actions that make them.
-        self._signal_values: list[int] = []
-        self._signal_actions: list[Action] = []
+        #: Those of them that need a producer, or the value, before their action can be issued; by value.
+        self._unbound: dict[int, dict[DeviceWait, None]] = {}
+        #: Device signals that are issued and not yet made, ascending: values, serial numbers, who makes them. One list,
+        #: so that an interruption finds it either changed or not.
+        self._signals: list[tuple[int, int, Action]] = []
+        self._serial = 0
         engine.semaphore_made()
 
     def __del__(self) -> None:
@@ -79,7 +81,7 @@ class EventSemaphore(Semaphore):
             raise TypeError(f"a semaphore fails with a HalError, not {error!r}")
         due: list[Waiting] = []
         try:
-            due = self.fail_from_device(error)
+            self.fail_from_device(error, due)
             for wait in due:
                 wait.failed(error)
             if due:
@@ -119,13 +121,16 @@ class EventSemaphore(Semaphore):
         return self._failure is not None or self._value >= value
 
     def producer_of(self, value: int) -> Action | None:
-        """Return the issued action whose signal will reach ``value`` first; ``None`` if there is none yet."""
+        """Return the issued action that will signal just ``value``; ``None`` if there is none yet."""
         with self._lock:
             return self._producer_of(value)
 
     def _producer_of(self, value: int) -> Action | None:
-        place = bisect_left(self._signal_values, value)
-        return self._signal_actions[place] if place < len(self._signal_actions) else None
+        # A signal of a larger value is none to be bound to: the host, or work that is still to come, may reach this
+        # one first, and must not have to wait for that.
+        place = bisect_left(self._signals, (value,))
+        is_there = place < len(self._signals) and self._signals[place][0] == value
+        return self._signals[place][2] if is_there else None
 
     # --- what actions do; the caller has the engine's role
 
@@ -136,7 +141,7 @@ class EventSemaphore(Semaphore):
                 return self._failure, False, None
             if self._value >= value:
                 return None, True, None
-            return None, False, self._producer_of(value) if self._signal_values else None
+            return None, False, self._producer_of(value) if self._signals else None
 
     def register(self, wait: DeviceWait) -> tuple[HalError | None, bool, Action | None]:
         """Look once more, and in the same step register a wait that is neither reached nor failed."""
@@ -148,7 +153,7 @@ class EventSemaphore(Semaphore):
             self._waits.push(wait)
             producer = wait.producer or self._producer_of(wait.value)
             if producer is None and not wait.for_host:
-                self._unbound.push(wait)
+                self._unbound.setdefault(wait.value, {})[wait] = None
             return None, False, producer
 
     def unregister(self, wait: DeviceWait) -> None:
@@ -156,37 +161,29 @@ class EventSemaphore(Semaphore):
         with self._lock:
             if wait.queued and not wait.dead:
                 wait.dead = True
-                if wait.queued > 1:
-                    self._unbound.given_up(wait)
                 self._waits.given_up(wait)
+                same = self._unbound.get(wait.value)
+                if same is not None:
+                    same.pop(wait, None)
+                    if not same:
+                        del self._unbound[wait.value]
 
-    def recorded(self, value: int, action: Action) -> list[Waiting]:
+    def recorded(self, value: int, action: Action) -> Iterable[DeviceWait]:
         """The event of an action that will signal ``value`` is recorded: return the waits it can be bound to."""
-        due: list[Waiting] = []
         with self._lock:
             if self._failure or value <= self._value:
-                return due
-            values = self._signal_values
-            if not values or value >= values[-1]:
-                values.append(value)
-                self._signal_actions.append(action)
-            else:
-                place = bisect_left(values, value)
-                values.insert(place, value)
-                self._signal_actions.insert(place, action)
-            if self._unbound.reaches(value):
-                self._unbound.take(value, due)
-        return due
+                return ()
+            self._serial += 1
+            insort(self._signals, (value, self._serial, action))
+            return self._unbound.pop(value, ())
 
-    def signal_from_device(self, value: int, action: Action) -> list[Waiting]:
-        """Make the signal of finished work and return who waits for it; a value that has been passed stays passed."""
-        due: list[Waiting] = []
+    def signal_from_device(self, value: int, action: Action, due: list[Waiting]) -> None:
+        """Make the signal of finished work and add who waits for it to ``due``; a passed value stays passed."""
         with self._lock:
             self._forget_signal(value, action)
             if not self._failure and value > self._value:
                 self._value = value
                 self._take(value, due)
-        return due
 
     def withdraw_signal(self, value: int, action: Action) -> None:
         """Nobody must be bound to a signal that will not be made."""
@@ -194,32 +191,29 @@ class EventSemaphore(Semaphore):
             self._forget_signal(value, action)
 
     def _forget_signal(self, value: int, action: Action) -> None:
-        values, actions = self._signal_values, self._signal_actions
-        if actions and actions[0] is action:
-            del values[0], actions[0]
-            return
-        place = bisect_left(values, value)
-        while place < len(values) and values[place] == value:
-            if actions[place] is action:
-                del values[place], actions[place]
+        signals = self._signals
+        place = bisect_left(signals, (value,))
+        while place < len(signals) and signals[place][0] == value:
+            if signals[place][2] is action:
+                del signals[place]
                 return
             place += 1
 
-    def fail_from_device(self, error: HalError) -> list[Waiting]:
-        """Fail for good, unless that has happened, and return everyone who waits."""
-        due: list[Waiting] = []
+    def fail_from_device(self, error: HalError, due: list[Waiting]) -> None:
+        """Fail for good, unless that has happened, and add everyone who waits to ``due``."""
         with self._lock:
             if not self._failure:
                 self._failure = error.again()
                 self._take(None, due)
-                self._signal_values, self._signal_actions = [], []
-        return due
+                self._signals = []
 
     def _take(self, value: int | None, into: list[Waiting]) -> None:
         if self._waits.reaches(value):
+            before = len(into)
             self._waits.take(value, into)
-        if self._unbound.reaches(value):  # these have been told as members of the other queue
-            self._unbound.take(value, [])
+            if self._unbound:
+                for wait in into[before:]:
+                    self._unbound.pop(wait.value, None)
 
     def settle(self, due: list[Waiting]) -> None:
         """Tell those in ``due``, and whoever waits for what is reached or failed: their signaler was interrupted."""

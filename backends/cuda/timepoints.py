@@ -55,13 +55,11 @@ class HostWaitPoint:
     It does not know which semaphore: the dead entry that it may become there must keep nothing alive.
     """
 
-    __slots__ = ("dead", "met", "queued", "value", "wait")
+    __slots__ = ("dead", "queued", "value", "wait")
 
     def __init__(self, value: int, wait: HostWait) -> None:
         self.value = value
         self.wait = wait
-        #: Reached or failed: counted once, however often it is told.
-        self.met = False
         self.dead = False
         self.queued = 0
 
@@ -84,7 +82,7 @@ class DeviceWait:
         self.semaphore: EventSemaphore | None = None
         self.value = 0
         self.action: Action | None = None
-        #: The issued action whose signal will reach the value. Once set it is never replaced by another.
+        #: The issued action that signals the value; never replaced by another, and forgotten once the value is reached.
         self.producer: Action | None = None
         #: The value is reached.
         self.met = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -39,8 +40,10 @@ def checked_range(offset: int, length: int | None, size: int) -> tuple[int, int]
     """Return ``(offset, length)`` within a buffer of ``size`` bytes, ``None`` meaning all that follows.
 
     :raises HalError: ``OUT_OF_RANGE`` when the range does not lie inside.
+    :raises TypeError: offset or length is no int.
     """
-    length = size - offset if length is None else length
+    offset = operator.index(offset)
+    length = size - offset if length is None else operator.index(length)
     if offset < 0 or length < 0 or offset + length > size:
         raise HalError(
             StatusCode.OUT_OF_RANGE,

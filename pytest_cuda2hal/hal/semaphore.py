@@ -42,11 +42,15 @@ def checked_timeout(timeout: float | None) -> float | None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise TypeError(f"a timeout is a number of seconds or None, not {type(timeout).__name__}: {timeout!r}")
+    try:
+        timeout = float(timeout)
+    except OverflowError:  # an int that no float can hold
+        return None if timeout > 0 else 0.0
     if math.isnan(timeout):
         raise ValueError("a timeout cannot be NaN; use None to wait for ever")
     if timeout == math.inf:
         return None
-    return max(0.0, float(timeout))
+    return max(0.0, timeout)
 
 
 def deadline_after(timeout: float | None) -> float | None:

@@ -43,7 +43,7 @@ def test_in_host_function_mode_callbacks_cause_every_retirement(rig, monkeypatch
     submissions = mixed_work(device)
     assert device.driver.calls["cuLaunchHostFunc"] == submissions
     # A consumer's callback retires its producer too, whose own may come a little later.
-    device.until(lambda: sum(lane.callbacks for lane in device.engine.lanes) == submissions)
+    device.until(lambda: sum(lane.called for lane in device.engine.lanes) == submissions)
     assert sum(lane.retired for lane in device.engine.lanes) == submissions
     for call in ("cuEventQuery", "cuEventSynchronize", "cuStreamQuery"):
         assert call not in device.driver.calls
@@ -70,7 +70,7 @@ def test_in_event_mode_no_host_function_is_ever_launched(rig):
     device = rig(completion="event")
     mixed_work(device)
     assert "cuLaunchHostFunc" not in device.driver.calls
-    assert not any(lane.callbacks for lane in device.engine.lanes)
+    assert not any(lane.called for lane in device.engine.lanes)
     assert device.driver.calls["cuEventQuery"] + device.driver.calls["cuEventSynchronize"] > 0
 
 
@@ -112,7 +112,7 @@ def test_close_waits_for_a_callback_that_has_not_returned(rig, monkeypatch):
     assert device.never(lambda: closing.done)
     let_go.set()
     closing.result()
-    assert lane.callbacks == 1
+    assert lane.called == 1
     assert device.driver.violations == []
 
 

@@ -84,7 +84,7 @@ def test_k3_a_callback_needs_no_lock_that_a_thread_in_the_driver_may_hold(rig):
     latch = device.hold(0, [done @ 1])
     with device.role_held():
         latch.open()
-        device.until(lambda: device.lane_of(0).callbacks == 1)
+        device.until(lambda: device.lane_of(0).called == 1)
         assert device.value(done) == 0
     done.wait(1, 5)
 
@@ -109,13 +109,13 @@ def test_k4_a_signal_is_known_only_when_its_event_is_recorded(rig, completion):
     assert done.producer_of(1) is None
 
 
-def test_k5_a_wait_is_bound_to_the_first_signal_that_reaches_it(rig):
+def test_k5_a_wait_is_bound_to_the_signal_of_its_own_value(rig):
     """Every matching event was retained and the last one was waited for."""
     device = rig(queues=4, record_calls=True)
     timeline, done = device.semaphores(2)
     late = device.hold(1, [timeline @ 3])
     early = device.hold(0, [timeline @ 2])
-    device.submit(wait=[timeline @ 1], signal=[done @ 1], queue=2)
+    device.submit(wait=[timeline @ 2], signal=[done @ 1], queue=2)
     assert len(device.stream_waits()) == 1
     early.open()
     done.wait(1, 5)
@@ -123,6 +123,17 @@ def test_k5_a_wait_is_bound_to_the_first_signal_that_reaches_it(rig):
     late.open()
     timeline.wait(3, 5)
     device.settles()  # and no event is left over
+
+
+def test_a_wait_is_not_bound_to_a_larger_signal_which_the_host_may_come_before(rig, completion):
+    device = rig(completion=completion)
+    timeline, done = device.semaphores(2)
+    latch = device.hold(1, [timeline @ 2])
+    device.submit(wait=[timeline @ 1], signal=[done @ 1])
+    timeline.signal(1)
+    done.wait(1, 5)
+    latch.open()
+    timeline.wait(2, 5)
 
 
 def test_k6_a_failure_goes_through_everything_that_waits_for_it(rig):

@@ -61,6 +61,7 @@ class LateMessage:
     def __init__(self, lock, late):
         self._lock, self._late = lock, late
         self.acquire = lock.acquire
+        self._is_owned = lock._is_owned
 
     def release(self):
         late, self._late = self._late, None
