@@ -31,7 +31,7 @@ def measure(scale: float) -> dict[str, Any]:
     call(driver.cuCtxSetCurrent(context))
     subject = Raw(driver, scale)
     version = int(call(driver.cuDriverGetVersion()))
-    name = call(driver.cuDeviceGetName(256, device)).decode().rstrip("\0")
+    name = call(driver.cuDeviceGetName(256, device)).decode().partition("\0")[0]
     result: dict[str, Any] = {
         "device": name,
         "versions": {"driver": f"{version // 1000}.{version % 1000 // 10}"},

@@ -194,6 +194,11 @@ class HostFunctionCompleter(Completer):
         event = lane.in_flight[0].event
         assert event is not None
         (error,) = lane.context.driver.cuEventQuery(event)
+        number = lane.in_flight[0].number
+        if not error and number in lane.unannounced:
+            lane.unannounced.discard(number)
+            engine.retire(lane, 1)
+            return
         failure = error_of(lane.context.driver, "cuEventQuery", error) if error else None
         if isinstance(failure, CudaError) and failure.is_sticky:
             engine.lose(failure)

@@ -26,7 +26,7 @@ from pytest_cuda2hal.hal import HalError, StatusCode
 from .actions import Action, Slice, State
 from .driver import CudaError
 from .events import HostEvent, HostEventPool
-from .issue import issue, refill
+from .issue import announce, issue, refill
 from .locks import Rank, make_lock, make_role
 from .memory import Memory
 from .parameters import EVENT
@@ -311,6 +311,8 @@ class Engine:
     def retire(self, lane: Lane, count: int) -> None:
         """Retire the oldest ``count`` entries of a lane, and issue what they made room for."""
         for each in retire(self, lane, count):
+            if not self.may_spin:
+                announce(self, each)
             if each.backlog:
                 refill(self, each)
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .lane import Lane
 
+#: Host functions that wait on a stream at a time. Each waits for an event of its own, and behind a held stream the
+#: driver (580, H100) blocked the caller who launched 256 of them; one at a time would do.
+CALLBACKS_AHEAD = 4
 #: Of how many submissions to a lane one looks at what is done by now.
 LOOK_EVERY = 32
 
@@ -134,8 +137,6 @@ def _launch(engine: Engine, action: Action, lane: Lane) -> bool:
         (result,) = driver.cuEventRecord(event, lane.stream)
         if result:
             raise error_of(driver, "cuEventRecord", result)
-        if not engine.may_spin:
-            _call_back(engine, lane, event, entry.number)
     except BaseException as raised:
         if event is not None:
             engine.events.release([event])
@@ -145,6 +146,8 @@ def _launch(engine: Engine, action: Action, lane: Lane) -> bool:
         return True
     action.error = error
     lane.accept(entry, event)
+    if not engine.may_spin:
+        announce(engine, lane)
     if not finished:
         action.stage = Stage.NOT_BEGUN
         return False
@@ -174,6 +177,24 @@ def _wait_for_producers(engine: Engine, action: Action, lane: Lane) -> None:
         (error,) = engine.driver.cuStreamWaitEvent(lane.stream, producer.event, 0)
         if error:
             raise error_of(engine.driver, "cuStreamWaitEvent", error)
+
+
+def announce(engine: Engine, lane: Lane) -> None:
+    """Have the driver call back for the oldest of what is in flight, each entry once; host-function mode only."""
+    for place, entry in enumerate(lane.in_flight):
+        if place == CALLBACKS_AHEAD:
+            return
+        if entry.number <= lane.announced:
+            continue
+        lane.announced = entry.number
+        try:
+            _call_back(engine, lane, entry.event, entry.number)
+        except CudaError as error:
+            if error.is_sticky:
+                engine.lose(error)
+                return
+            lane.unannounced.add(entry.number)  # its completer looks by itself
+            finish(engine, entry.action if isinstance(entry, Slice) else entry, error)
 
 
 def _call_back(engine: Engine, lane: Lane, event: Any, number: int) -> None:
