@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 Point = tuple["EventSemaphore", int]
 
-#: What most actions need no more of; nobody adds to it. A submission makes few objects, since each costs time.
+# What most actions need no more of; nobody adds to these. A submission makes few objects, since each costs time.
 UNUSED: list[PinnedBlock] = []
+NOTHING: set[DeviceWait] = set()
 
 
 class State(enum.Enum):
@@ -97,7 +98,7 @@ class Action:
         self.state = State.PENDING
         #: Registered waits, and those among them that nothing is known of yet.
         self.waits: Sequence[DeviceWait] = ()
-        self.unresolved = 0
+        self.unresolved: set[DeviceWait] = NOTHING
         #: Waits that an issued producer will meet.
         self.bound: Sequence[tuple[EventSemaphore, int, Action]] = ()
         self.lane: Lane | None = None

@@ -28,6 +28,8 @@ class DeviceEventPool:
         self._flags = int(driver.CUevent_flags.CU_EVENT_DISABLE_TIMING)
         self._lock = make_lock(Rank.POOL, check=check_locks)
         self._available: list[Handle] = []
+        #: Every event that there is, by identity: one that an interruption lost goes with the pool.
+        self._made: dict[int, Handle] = {}
         #: Events that somebody has.
         self.outstanding = 0
 
@@ -48,6 +50,7 @@ class DeviceEventPool:
             with self._lock:
                 self.outstanding -= 1
             raise
+        self._made[id(handle)] = handle
         return handle
 
     def release(self, events: Iterable[Handle]) -> None:
@@ -59,14 +62,15 @@ class DeviceEventPool:
                 (self._available if len(self._available) < self._capacity else surplus).append(event)
         for event in surplus:
             # After a device loss this returns the loss again; the event is gone with the context.
+            self._made.pop(id(event), None)
             self._driver.cuEventDestroy(event)
 
     def destroy(self) -> None:
-        """Destroy the events that are in the pool; whoever has others must not use them any more."""
+        """Destroy every event; whoever has one must not use it any more."""
         with self._lock:
-            available, self._available, self._capacity = self._available, [], 0
-        for event in available:
-            self._driver.cuEventDestroy(event)
+            self._available, self._capacity = [], 0
+        while self._made:
+            self._driver.cuEventDestroy(self._made.popitem()[1])
 
 
 class HostEvent:

@@ -228,7 +228,7 @@ def _publish(engine: Engine, action: Action) -> None:
             if wait.producer is not None or wait.met:
                 continue
             wait.producer = action
-            consumer.unresolved -= 1
+            consumer.unresolved.discard(wait)
             if not consumer.unresolved:
                 engine.ready.append(consumer)
 

@@ -57,6 +57,7 @@ def arm(engine: Engine, action: Action) -> None:
 def _register(engine: Engine, action: Action, targets: Iterable[tuple[EventSemaphore, int]]) -> None:
     """Have the semaphores tell of an action's waits, and issue it if there is nothing to be told."""
     action.waits = waits = list[DeviceWait]()
+    action.unresolved = set()
     for semaphore, value in targets:
         wait = engine.timepoints.acquire_device_wait(semaphore, value, action)
         failure, reached, producer = semaphore.register(wait)
@@ -68,7 +69,7 @@ def _register(engine: Engine, action: Action, targets: Iterable[tuple[EventSemap
             continue
         waits.append(wait)
         if producer is None or action.on_host:
-            action.unresolved += 1
+            action.unresolved.add(wait)
         else:
             wait.producer = producer
     if not action.unresolved:
@@ -84,8 +85,7 @@ def told(engine: Engine, wait: DeviceWait) -> None:
     if failure:
         finish(engine, action, failure)
     elif reached and action.state is State.PENDING:
-        if wait.producer is None and not wait.met:
-            action.unresolved -= 1
+        action.unresolved.discard(wait)
         wait.met = True
         wait.producer = None
         if not action.unresolved:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_cuda2hal.hal import HalError
 
-from .actions import Action, State
+from .actions import NOTHING, Action, State
 from .driver import Handle
 
 if TYPE_CHECKING:
@@ -81,7 +81,6 @@ def finish(engine: Engine, action: Action, error: HalError | None) -> None:
     state = action.state
     if state is State.RETIRED or state is State.ABANDONED:
         return
-    unregister(engine, action)
     action.ended(engine, error)
     for semaphore, value in action.signals:
         due: list[Waiting] = []
@@ -100,6 +99,7 @@ def finish(engine: Engine, action: Action, error: HalError | None) -> None:
         except BaseException:
             engine.tell_later(semaphore, due)
             raise
+    unregister(engine, action)  # last: an interruption before this finds the wait that told of it, and does it again
     engine.actions.discard(action)
     action.bound = ()
     on_device = not action.on_host and (state is State.IN_FLIGHT or state is State.ISSUING)
@@ -122,7 +122,7 @@ def unregister(engine: Engine, action: Action) -> None:
     if not action.waits:
         return
     waits, action.waits = action.waits, ()
-    action.unresolved = 0
+    action.unresolved = NOTHING
     for wait in waits:
         if wait.semaphore is not None:
             wait.semaphore.unregister(wait)
