@@ -78,7 +78,7 @@ def run_repeat(
     document = _document(planned, cases, jobs)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    output.with_suffix(".md").write_text(runs_page(document), encoding="utf-8")
+    output.with_suffix(".md").write_text(runs_page(document, output.name), encoding="utf-8")
     return int(not all(run.is_whole(cases) for run in planned))
 
 
@@ -158,12 +158,12 @@ def _document(runs: Sequence[Run], cases: int, jobs: int) -> dict[str, Any]:
     }
 
 
-def runs_page(document: dict[str, Any]) -> str:
-    """Return the page about the runs of a document that :func:`run_repeat` wrote."""
+def runs_page(document: dict[str, Any], name: str) -> str:
+    """Return the page about the runs of a document that :func:`run_repeat` wrote; ``name`` stands in its title."""
     machine = ", ".join(f"{name} {value}" for name, value in document["machine"].items())
     runs: list[dict[str, Any]] = document["runs"]
     whole = sum(run["whole"] for run in runs)
-    lines = ["# Runs", "", "Written by `python -m pytest_cuda2hal repeat`; not edited by hand.", ""]
+    lines = [f"# Runs: {name}", "", "Written by `python -m pytest_cuda2hal repeat`; not edited by hand.", ""]
     lines += [
         f"Suite {document['suite']}, contract {document['contract']}; {document['date']}.",
         f"{machine}; {document['jobs']} at a time.",
