@@ -80,21 +80,12 @@ class Completer:
         raise NotImplementedError
 
     def _sleep(self) -> None:
-        """Sleep until somebody puts work on the lane, has a message, or wants the thread to end."""
+        """Sleep until somebody puts work on the lane, or wants the thread to end."""
         lane = self._lane
         lane.asleep = True
-        engine = lane.engine()
-        has_trash = engine is not None and bool(engine.trash)
-        del engine
-        if not lane.in_flight and not lane.stopping and not has_trash:
+        if not lane.in_flight and not lane.stopping:
             lane.alarm.wait(-1)
         lane.asleep = False
-
-    def _turn(self) -> None:
-        """Deal with messages that somebody left."""
-        engine = self._lane.engine()
-        if engine is not None and engine.trash:
-            engine.turn(patient=True)
 
     def _drop_all(self) -> None:
         """The engine has gone and the device is done with the work: nobody is left to be told."""
@@ -116,7 +107,6 @@ class EventCompleter(Completer):
                 else:
                     self._sleep()
                     idle_looks = 0
-                self._turn()
                 continue
             idle_looks = 0
             engine = lane.engine()
@@ -128,14 +118,13 @@ class EventCompleter(Completer):
                     continue  # those who submit retire it as well; there is no need to be in their way
             self._retire_or_wait(engine)
             del engine
-            self._turn()
 
     def _retire_or_wait(self, engine: Engine | None) -> None:
         """Retire what is done; if nothing is, sleep in the driver until the oldest work is."""
         lane = self._lane
         driver = lane.context.driver
         if engine is None:
-            (error,) = driver.cuStreamSynchronize(lane.stream)
+            driver.cuStreamSynchronize(lane.stream)
             self._drop_all()
             return
         must_wait = False
@@ -181,7 +170,6 @@ class HostFunctionCompleter(Completer):
                 looked = time.monotonic()
                 engine.exclusively(lambda engine=engine: self._look_for_fault(engine))  # type: ignore[misc]
             del engine
-            self._turn()
 
     def _retire_called(self, engine: Engine) -> None:
         lane = self._lane

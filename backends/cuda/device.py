@@ -23,7 +23,7 @@ from pytest_cuda2hal.hal import (
 )
 
 from .actions import Action, AllocaAction, DeallocaAction, ExecuteAction, HostCallAction, Point, State
-from .commands import BARRIER, CudaCommandBuffer, own_buffer, program_of
+from .commands import CudaCommandBuffer, own_buffer, program_of
 from .completion import start_completers
 from .context import Context
 from .driver import Driver
@@ -87,8 +87,7 @@ class CudaDevice(Device):
                 raise HalError(StatusCode.INVALID_ARGUMENT, f"{commands!r} is no command buffer of this device")
             program = commands.program
         else:
-            listed = checked_commands(commands)
-            program = program_of(engine, listed) if listed else BARRIER
+            program = program_of(engine, checked_commands(commands))
         self._check_queue(queue)
         self._check_open()
         engine.submit(ExecuteAction(queue, self._points(wait), self._signals(signal), program))

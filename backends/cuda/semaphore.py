@@ -120,11 +120,6 @@ class EventSemaphore(Semaphore):
         """Whether there is nothing to wait for: the value is reached, or the semaphore has failed."""
         return self._failure is not None or self._value >= value
 
-    def producer_of(self, value: int) -> Action | None:
-        """Return the issued action that will signal just ``value``; ``None`` if there is none yet."""
-        with self._lock:
-            return self._producer_of(value)
-
     def _producer_of(self, value: int) -> Action | None:
         # A signal of a larger value is none to be bound to: the host, or work that is still to come, may reach this
         # one first, and must not have to wait for that.

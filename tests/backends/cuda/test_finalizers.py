@@ -136,3 +136,15 @@ def test_a_buffer_dropped_while_it_is_in_use_is_freed_after_its_use(rig, complet
     latch.open()
     device.until(lambda: device.device.statistics().buffers == 0)
     assert device.driver.calls["cuMemFreeAsync"] == 1
+
+
+def test_dropped_memory_is_freed_with_no_call_while_the_completers_are_in_the_driver(rig):
+    device = rig()
+    kept = device.engine.memory.in_use
+    buffer = device.buffer()
+    latches = [device.hold(queue) for queue in range(2)]
+    device.until(lambda: device.driver.calls["cuEventSynchronize"] == len(latches))
+    del buffer
+    device.until(lambda: device.engine.memory.in_use == kept)
+    for latch in latches:
+        latch.open()

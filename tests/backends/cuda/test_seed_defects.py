@@ -97,16 +97,16 @@ def test_k4_a_signal_is_known_only_when_its_event_is_recorded(rig, completion):
 
     def look(name, arguments):
         if name in ("cuMemsetD8Async", "cuEventRecord") and not seen[1:]:
-            seen.append(done.producer_of(1))
+            seen.append(done.look(1)[2])
 
     device.watched.watch = look
     latch = device.latch()
     device.submit(Fill(device.buffer(), 1), Hold(latch), signal=[done @ 1])
     assert seen == [None, None]
-    assert done.producer_of(1) is not None
+    assert done.look(1)[2] is not None
     latch.open()
     done.wait(1, 5)
-    assert done.producer_of(1) is None
+    assert done.look(1)[2] is None
 
 
 def test_k5_a_wait_is_bound_to_the_signal_of_its_own_value(rig):
@@ -369,7 +369,7 @@ def test_s12_a_submission_that_fails_to_launch_leaves_no_signal_behind(rig):
     device.driver.fail("cuMemsetD8Async")
     device.submit(Fill(device.buffer(), 1), signal=[done @ 1])
     device.failure(done)
-    assert done.producer_of(1) is None
+    assert done.look(1)[2] is None
     device.settles()
     reference = weakref.ref(done)
     del done
