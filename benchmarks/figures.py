@@ -8,7 +8,7 @@ from typing import Any
 def markdown(report: dict[str, Any]) -> str:
     """Return the page."""
     subjects: dict[str, dict[str, Any]] = report["subjects"]
-    measured = {name: subject for name, subject in subjects.items() if "error" not in subject}
+    measured = {name: subject for name, subject in subjects.items() if "device" in subject}
     rows = list(dict.fromkeys(row for subject in measured.values() for row, value in subject.items() if _is_row(value)))
     lines = ["# What timeline semaphores cost", "", *_taken_on(report, subjects), ""]
     lines += ["| measure | " + " | ".join(f"`{name}`" for name in subjects) + " |", "|---" * (len(subjects) + 1) + "|"]
@@ -28,7 +28,7 @@ def markdown(report: dict[str, Any]) -> str:
         lines.append("")
     for name, subject in subjects.items():
         if "error" in subject:
-            lines += [f"`{name}` was not measured: {subject['error']}.", ""]
+            lines += [f"`{name}` was not measured{' to the end' * (name in measured)}: {subject['error']}.", ""]
     return "\n".join(lines)
 
 
@@ -36,7 +36,7 @@ def _taken_on(report: dict[str, Any], subjects: dict[str, dict[str, Any]]) -> li
     machine = report["machine"]
     lines = [f"Taken in one run on {machine['cpu']}, {machine['system']}, Python {machine['python']}.", ""]
     for name, subject in subjects.items():
-        if "error" not in subject:
+        if "device" in subject:
             versions = ", ".join(f"{part} {version}" for part, version in subject["versions"].items())
             lines.append(f"* `{name}`: {subject['device']} ({versions})")
     return lines

@@ -1,4 +1,4 @@
-"""Measure one subject and print its figures as JSON; a child process of timeline.py."""
+"""Measure one subject and print each figure as a line of JSON once it is known; a child process of timeline.py."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     scale = 0.02 if options.quick else 1.0
-    result: dict[str, Any]
     if options.raw:
         import raw_measures
 
-        result = raw_measures.measure(scale)
+        for name, figure in raw_measures.measure(scale).items():
+            report(name, figure)
     else:
         import backend_measures
 
-        result = backend_measures.measure(options.backend, scale)
-    json.dump(result, sys.stdout)
+        backend_measures.measure(options.backend, scale, report)
     return 0
+
+
+def report(name: str, figure: Any) -> None:
+    """Print one, at once: a subject that crashes or hangs has reported what it got done."""
+    print(json.dumps([name, figure]), flush=True)
 
 
 if __name__ == "__main__":

@@ -22,15 +22,21 @@ HERE = Path(__file__).resolve().parent
 
 
 def run_subject(arguments: list[str], limit: float) -> dict[str, Any]:
-    """Measure one subject in a child process; what goes wrong is its result."""
+    """Measure one subject in a child process; what goes wrong, and where, is part of its result."""
     command = [sys.executable, str(HERE / "subject.py"), *arguments]
+    error = ""
     try:
         run = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=limit, check=False)
-    except subprocess.TimeoutExpired:
-        return {"error": f"not done after {limit:g} s"}
-    if run.returncode:
-        return {"error": f"ended with status {run.returncode}", "output": run.stdout[-2000:]}
-    result: dict[str, Any] = json.loads(run.stdout)
+        output = run.stdout
+        if run.returncode:
+            error = f"ended with status {run.returncode}"
+    except subprocess.TimeoutExpired as expired:
+        # Of a child that was killed, the output is bytes whatever was asked for.
+        output = (expired.stdout or b"").decode()
+        error = f"not done after {limit:g} s"
+    result: dict[str, Any] = dict(json.loads(line) for line in output.splitlines() if line.endswith("]"))
+    if error:
+        result["error"] = error
     return result
 
 

@@ -23,6 +23,9 @@ INVALID_HANDLE = CUresult.CUDA_ERROR_INVALID_HANDLE
 #: What the driver was seen to let a host function call, though its documentation forbids all calls there.
 PERMITTED = frozenset({"cuEventQuery", "cuEventRecord", "cuEventSynchronize", "cuMemsetD8Async"})
 
+#: Interrupts that a stream may have outstanding (H100, driver 580); who asks for the next one is blocked.
+NOTICES = 56
+
 #: What a call that returns nothing else returns.
 Status = tuple[CUresult]
 
@@ -69,8 +72,18 @@ class Calls:
             self.jam(stream, lambda: not stream.launches or stream.launches + slots <= self.launch_limit)
             if stream.context.error is not None:
                 return (stream.context.error,)
+        if slots:
+            stream.unnoticed.add(stream)
         engine.submit(stream, operation)
         return (SUCCESS,)
+
+    def notify(self, teller: CUstream) -> CUresult | None:
+        """Take one of the interrupts that ``teller`` may have outstanding; block until there is one."""
+        if teller.notices >= NOTICES:
+            self.jam(teller, lambda: teller.notices < NOTICES)
+        if teller.context.error is None:
+            teller.notices += 1
+        return teller.context.error
 
     def jam(self, stream: CUstream, has_room: Callable[[], bool]) -> None:
         """Block the caller until the stream has room; meanwhile others cannot create anything."""

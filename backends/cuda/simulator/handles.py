@@ -98,16 +98,17 @@ class CUstream(Handle):
     """A stream: operations that run in order."""
 
     __slots__ = (
-        "blocking_records",
         "capture",
         "clock",
         "completed",
         "enqueued",
         "launches",
+        "notices",
         "queue",
         "serial",
         "sleepers",
         "state",
+        "unnoticed",
     )
 
     def __init__(self, context: CUcontext, serial: int) -> None:
@@ -119,8 +120,10 @@ class CUstream(Handle):
         self.completed = 0
         #: Enqueued and not completed, of those that take one of the stream's launch slots.
         self.launches = 0
-        #: Records of blocking events that are not done.
-        self.blocking_records = 0
+        #: Interrupts that it is still to raise: for records of blocking events, and for host functions that wait for it.
+        self.notices = 0
+        #: Streams that the next host function on this one has to be told of, since there is work that the last was not.
+        self.unnoticed: set[CUstream] = set()
         #: Which operations of other streams come before whatever is enqueued next. Replaced, never changed in place.
         self.clock: Clock = {}
         #: Threads that wait until ``completed`` reaches a number.

@@ -103,7 +103,7 @@ class Record(Operation):
         """Complete it."""
         self.done = True
         if self.blocking:
-            stream.blocking_records -= 1
+            stream.notices -= 1
         for one in self.streams:
             scheduler.consider(one)
         for sleeper in self.sleepers:
@@ -253,18 +253,21 @@ class WriteValue(Operation):
 
 
 class HostFunction(Operation):
-    """Call a function of the host."""
+    """Call a function of the host, once these streams have told of their work."""
 
-    __slots__ = ("argument", "function")
+    __slots__ = ("argument", "function", "told_by")
     counted = False
 
-    def __init__(self, function: CUhostFn, argument: int | None) -> None:
+    def __init__(self, function: CUhostFn, argument: int | None, told_by: tuple[CUstream, ...] = ()) -> None:
         self.pinned = ()
+        self.told_by = told_by
         self.function = function
         self.argument = argument
 
     def run(self, scheduler: Scheduler, stream: CUstream) -> int:
         """Hand it over."""
+        for one in self.told_by:
+            one.notices -= 1
         scheduler.call(stream, self.function, self.argument)
         return AWAY
 

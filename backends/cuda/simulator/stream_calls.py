@@ -9,8 +9,6 @@ from .enums import CUevent_flags, CUresult
 from .handles import CUevent, CUhostFn, CUstream
 from .operations import HostFunction, Record, WaitRecord, WaitValue, WriteValue
 
-#: Records of blocking events that a stream takes while they cannot happen (H100, driver 580); the next one blocks.
-BLOCKING_RECORDS = 56
 NOT_READY = CUresult.CUDA_ERROR_NOT_READY
 CAPTURING = CUresult.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED
 
@@ -39,6 +37,7 @@ class StreamCalls(Calls):
             return (error,)
         self.checker.stream_destroyed("cuStreamDestroy", stream)
         stream.destroyed = True
+        stream.unnoticed.clear()
         stream.context.handles.discard(stream)
         if stream.completed == stream.enqueued:
             stream.context.streams.discard(stream)
@@ -104,12 +103,8 @@ class StreamCalls(Calls):
             return (INVALID_HANDLE,)
         event.captured = stream.capture
         if stream.capture is None:
-            if event.blocking:
-                if stream.blocking_records >= BLOCKING_RECORDS:
-                    self.jam(stream, lambda: stream.blocking_records < BLOCKING_RECORDS)
-                    if stream.context.error is not None:
-                        return (stream.context.error,)
-                stream.blocking_records += 1
+            if event.blocking and (error := self.notify(stream)) is not None:
+                return (error,)
             event.record = Record(stream, blocking=event.blocking)
             self.engine.submit(stream, event.record)
         return (SUCCESS,)
@@ -161,6 +156,7 @@ class StreamCalls(Calls):
         elif not event.record.done and event.record.stream is not stream:
             self.engine.order_after(stream, event.record)
             self.engine.submit(stream, WaitRecord(event.record))
+            stream.unnoticed.add(event.record.stream)
         return (SUCCESS,)
 
     # --- host functions and words
@@ -175,7 +171,14 @@ class StreamCalls(Calls):
         if not isinstance(function, CUhostFn):
             function = CUhostFn(function)
         argument = None if argument is None else int(argument)
-        return self.enqueue(stream, HostFunction(function, argument))
+        if stream.capture is not None:
+            return self.enqueue(stream, HostFunction(function, argument))
+        told_by = tuple(one for one in stream.unnoticed if one.completed < one.enqueued)
+        for teller in told_by:
+            if (error := self.notify(teller)) is not None:
+                return (error,)
+        stream.unnoticed.clear()
+        return self.enqueue(stream, HostFunction(function, argument, told_by))
 
     @call(gated=True)
     def cuStreamWaitValue32(self, stream: CUstream, address: int, value: int, flags: int) -> Status:

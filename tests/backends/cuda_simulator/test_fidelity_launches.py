@@ -103,7 +103,80 @@ def test_a_stream_takes_few_records_of_blocking_events(cuda):
     assert 40 <= count <= 80
 
 
-# Each kind by itself: mixed with each other, host functions were once seen to block after fewer.
+@pytest.mark.parametrize(
+    ("kind", "rounds"),
+    [
+        ("fill, host function", 56),
+        ("record, host function", None),
+        ("record, wait elsewhere, host function there", 56),
+        ("wait elsewhere for one record, host function there", 56),
+        ("wait elsewhere for one record, two host functions there", 56),
+        ("wait on four others for one record, host function there", 56),
+        ("waits for records of two held streams by turns, host function", 112),
+        ("blocking record, wait elsewhere for one record, host function there", 28),
+        ("wait elsewhere for what is done, host function there", None),
+    ],
+)
+def test_a_stream_tells_few_host_functions_that_it_is_done(cuda, kind, rounds):
+    stream, second, memory = cuda.stream(), cuda.stream(), cuda.memory()
+    others = [cuda.stream() for _ in range(4)]
+    done = cuda.recorded(others[0])
+    assert cuda.gets_done(done)
+    events = iter([cuda.event() for _ in range(300)])
+    blocking = iter([cuda.event(BLOCKING) for _ in range(300)])
+    called: list[Any] = []
+    function = cuda.host_function(called.append)
+    hold = cuda.hold(stream, second)
+    of_stream, of_second = cuda.recorded(stream), cuda.recorded(second)
+    turn = iter(range(300))
+
+    def wait_and_call(on: Any, event: Any, calls: int = 1) -> None:
+        cuda.cuStreamWaitEvent(on, event, 0)
+        for _ in range(calls):
+            cuda.cuLaunchHostFunc(on, function, 1)
+
+    def one_round() -> None:
+        number = next(turn)
+        match kind:
+            case "fill, host function":
+                cuda.fill(memory, 1, stream)
+                cuda.cuLaunchHostFunc(stream, function, 1)
+            case "record, host function":
+                cuda.cuEventRecord(next(events), stream)
+                cuda.cuLaunchHostFunc(stream, function, 1)
+            case "record, wait elsewhere, host function there":
+                event = next(events)
+                cuda.cuEventRecord(event, stream)
+                wait_and_call(others[0], event)
+            case "wait elsewhere for one record, host function there":
+                wait_and_call(others[0], of_stream)
+            case "wait elsewhere for one record, two host functions there":
+                wait_and_call(others[0], of_stream, 2)
+            case "wait on four others for one record, host function there":
+                wait_and_call(others[number % 4], of_stream)
+            case "waits for records of two held streams by turns, host function":
+                wait_and_call(others[0], (of_stream, of_second)[number % 2])
+            case "blocking record, wait elsewhere for one record, host function there":
+                cuda.cuEventRecord(next(blocking), stream)
+                wait_and_call(others[0], of_stream)
+            case _:
+                wait_and_call(others[0], done)
+
+    launcher = Launcher(cuda, one_round, 300)
+    try:
+        blocks = launcher.blocks()
+        count = launcher.count
+    finally:
+        hold.open()
+    launcher.task.result()
+    for one in (stream, second, *others):
+        cuda.synchronize(one)
+    assert blocks == (rounds is not None)
+    assert count == 300 if rounds is None else 0.7 * rounds <= count <= 1.4 * rounds
+    assert len(called) == (600 if "two host functions" in kind else 300)
+
+
+# Each kind by itself: what a stream has to tell host functions of is scarcer.
 @pytest.mark.parametrize("kind", ["record", "wait", "empty graph", "host function"])
 def test_what_does_not_count_as_a_launch(cuda, kind):
     stream, other = cuda.stream(), cuda.stream()
