@@ -130,9 +130,7 @@ class Subject:
                     "bytes_each": memory / count,
                 }
             )
-            for number in range(
-                min(2 * released, count) + 1, count + 1
-            ):  # one by one: nothing else orders their signals
+            for number in range(min(2 * released, count) + 1, count + 1):  # one by one: no other order
                 gate.signal(number)
                 done.wait(number, DEADLINE)
             if submitted > PATIENCE / 5:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .lane import Lane
 
-#: Host functions that wait on a lane at a time. A held stream can tell 56 of them that it is done (driver 580, H100; the
+#: Host functions that wait on a lane at a time. A held stream can tell 56 that it is done (driver 580, H100; the
 #: fidelity suite states it); the driver blocks who launches the next one. One at a time would do.
 CALLBACKS_AHEAD = 4
 #: Of how many submissions to a lane one looks at what is done by now.

@@ -120,7 +120,7 @@ class CUstream(Handle):
         self.completed = 0
         #: Enqueued and not completed, of those that take one of the stream's launch slots.
         self.launches = 0
-        #: Interrupts that it is still to raise: for records of blocking events, and for host functions that wait for it.
+        #: Interrupts that it is still to raise: for records of blocking events, and for host functions that need it.
         self.notices = 0
         #: Streams that the next host function on this one has to be told of, since there is work that the last was not.
         self.unnoticed: set[CUstream] = set()
