@@ -49,7 +49,7 @@ def open_cuda(
         raise BadOption(f"backend 'cuda': option 'device' must be at least 0, not {device}")
     from .opening import keep_primary_context, load_driver, open_on
 
-    driver, versions = load_driver()
+    driver, versions = load_driver(parameters)
     opened = open_on(driver, ordinal=device, parameters=parameters, versions=versions)
     if keep_context:
         keep_primary_context(driver, device)

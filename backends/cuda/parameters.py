@@ -10,6 +10,11 @@ EVENT = "event"
 HOST_FUNCTION = "host-function"
 COMPLETIONS = (EVENT, HOST_FUNCTION)
 
+#: Streams that the driver lets work side by side at most (CUDA_DEVICE_MAX_CONNECTIONS in the CUDA programming guide),
+#: and how many of them serve no queue. Watch streams only wait and record, which needs no connection.
+CONNECTIONS = 32
+SIDE_STREAMS = 1
+
 #: Launches that a stream of an H100 (driver 580) took before the next one blocked its caller.
 LAUNCH_LIMIT = 1020
 
@@ -47,6 +52,11 @@ class Parameters:
             value = getattr(self, name)
             if value < least:
                 raise BadOption(f"backend '{backend}': option '{name}' must be at least {least}, not {value}")
+        if self.queues * self.streams > CONNECTIONS - SIDE_STREAMS:
+            raise BadOption(
+                f"backend '{backend}': 'queues' times 'streams' must be at most {CONNECTIONS - SIDE_STREAMS}, or a "
+                f"held stream could hold another; not {self.queues} times {self.streams}"
+            )
         if self.max_in_flight >= LAUNCH_LIMIT:
             raise BadOption(
                 f"backend '{backend}': option 'max_in_flight' must be below {LAUNCH_LIMIT}, where launches begin to "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 
@@ -46,6 +47,33 @@ def test_a_value_at_the_edge_is_taken(rig, name, value):
     done = device.semaphore()
     device.submit(signal=[done @ 1])
     done.wait(1, 5)
+
+
+@pytest.mark.parametrize("open_device", [open_cuda, open_simulated])
+def test_no_more_streams_than_can_work_side_by_side(open_device):
+    with pytest.raises(BadOption, match=r"'queues' times 'streams' must be at most 31, .* not 8 times 4"):
+        open_device(queues=8, streams=4)
+
+
+@pytest.mark.parametrize(("allowed", "enough"), [(None, True), ("7", True), ("6", False), ("1", False)])
+def test_the_driver_is_told_of_the_connections_before_it_starts(monkeypatch, allowed, enough):
+    """Two queues of three streams, and one stream for transfers: seven."""
+    seen = []
+
+    def cannot_load(flags):
+        seen.append(os.environ["CUDA_DEVICE_MAX_CONNECTIONS"])
+        raise RuntimeError("not here")
+
+    with_bindings(monkeypatch, types.SimpleNamespace(cuInit=cannot_load))
+    if allowed is None:
+        monkeypatch.delenv("CUDA_DEVICE_MAX_CONNECTIONS", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_DEVICE_MAX_CONNECTIONS", allowed)
+    reason, remedy = unavailable(lambda: open_cuda(queues=2, streams=3))
+    assert seen == ([allowed or "32"] if enough else [])
+    if not enough:
+        assert f"CUDA_DEVICE_MAX_CONNECTIONS is {allowed}: too few for 2 queues of 3 streams" in reason
+        assert "Unset it, or set it to 7 or more" in remedy
 
 
 def test_a_device_number_below_zero_is_refused():

@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,15 +119,26 @@ def test_most_of_the_memory_three_times_behind_one_wait(open_device):
     assert device.statistics().memory_in_use == 0
 
 
+def in_a_process_of_its_own(name: str, *arguments: str) -> Any:
+    """Run a program beside this file; return what it printed last."""
+    program = Path(__file__).with_name(name)
+    run = subprocess.run(
+        [sys.executable, str(program), *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("completion", COMPLETIONS)
+def test_a_held_queue_holds_no_other_however_many_are_busy(kind, completion):
+    """The driver gives streams with work 8 connections unless it is told otherwise, which counts for new processes."""
+    assert in_a_process_of_its_own("busy_streams_program.py", kind, completion) == {"stuck": [], "still_held": True}
+
+
 @pytest.mark.parametrize("completion", COMPLETIONS)
 def test_a_fault_fails_everything_within_a_second(kind, completion):
     """In a process of its own, which then ends cleanly."""
-    program = Path(__file__).with_name("fault_program.py")
-    run = subprocess.run(
-        [sys.executable, str(program), kind, completion], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    result = json.loads(run.stdout.splitlines()[-1])
+    result = in_a_process_of_its_own("fault_program.py", kind, completion)
     assert set(result["failures"]) == {"held", "behind", "across", "pending", "later"}
     for failure in result["failures"].values():
         assert failure["code"] == "DATA_LOSS"
