@@ -1,4 +1,4 @@
-"""``python -m pytest_cuda2hal``: run every backend, one many times, probe one, or print results as tables."""
+"""``python -m pytest_cuda2hal``: run every backend, one many times, probe one; print and merge results."""
 
 from __future__ import annotations
 
@@ -9,6 +9,19 @@ from pathlib import Path
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
+    chosen = _parser().parse_args(arguments)
+    commands = {
+        "matrix": _matrix,
+        "table": _table,
+        "repeat": _repeat,
+        "probe": _probe,
+        "merge": _merge,
+        "schema": _schema,
+    }
+    return commands[chosen.command](chosen)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pytest_cuda2hal", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -34,29 +47,56 @@ def main(arguments: list[str] | None = None) -> int:
     probe = commands.add_parser("probe", help="open one backend in this process and say what it is")
     probe.add_argument("spec", metavar="SPEC")
 
-    chosen = parser.parse_args(arguments)
-    if chosen.command == "matrix":
-        from .matrix import run_matrix
+    merge = commands.add_parser("merge", help="put the reports of all shards of a run together, and judge the whole")
+    merge.add_argument("shards", nargs="+", type=Path, metavar="SHARD.json")
+    merge.add_argument("--output", type=Path, required=True, metavar="WHOLE.json", help="write the whole report there")
 
-        return run_matrix(chosen.backend, chosen.effort, chosen.timeout, chosen.output)
-    if chosen.command == "repeat":
-        from .repeat import run_repeat
+    commands.add_parser("schema", help="print the JSON Schema of the file that --hal-report writes")
+    return parser
 
-        counts = (chosen.quick, chosen.full, chosen.jobs)
-        return run_repeat(chosen.backend, *counts, chosen.budget, chosen.output, chosen.arguments)
-    if chosen.command == "table":
-        from .tables import results_page
 
-        try:
-            page = results_page(chosen.reports)
-        except (OSError, ValueError, KeyError) as error:
-            print(f"ERROR: not a report that can be read: {type(error).__name__}: {error}", file=sys.stderr)
-            return 4
-        if chosen.output:
-            chosen.output.write_text(page, encoding="utf-8")
-        else:
-            print(page, end="")
-        return 0
+def _matrix(chosen: argparse.Namespace) -> int:
+    from .matrix import run_matrix
+
+    return run_matrix(chosen.backend, chosen.effort, chosen.timeout, chosen.output)
+
+
+def _repeat(chosen: argparse.Namespace) -> int:
+    from .repeat import run_repeat
+
+    counts = (chosen.quick, chosen.full, chosen.jobs)
+    return run_repeat(chosen.backend, *counts, chosen.budget, chosen.output, chosen.arguments)
+
+
+def _table(chosen: argparse.Namespace) -> int:
+    from .tables import results_page
+
+    try:
+        page = results_page(chosen.reports)
+    except (OSError, ValueError) as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 4
+    if chosen.output:
+        chosen.output.write_text(page, encoding="utf-8")
+    else:
+        print(page, end="")
+    return 0
+
+
+def _merge(chosen: argparse.Namespace) -> int:
+    from .merge import run_merge
+
+    return run_merge(chosen.shards, chosen.output)
+
+
+def _schema(_: argparse.Namespace) -> int:
+    from .schema import schema_text
+
+    print(schema_text(), end="")
+    return 0
+
+
+def _probe(chosen: argparse.Namespace) -> int:
     from .probe import probe_in_process
     from .registry import Registry, SpecError, parse_spec
 

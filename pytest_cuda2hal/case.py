@@ -20,6 +20,8 @@ class CaseState:
         self.clauses: list[str] = [str(id) for mark in item.iter_markers("hal_clause") for id in mark.args]
         self.devices: list[ObservedDevice] = []
         self.passed = False
+        #: What was found of the device after the case deviated: why it is lost, or nothing.
+        self.lost = ""
         self.quality: list[dict[str, Any]] = []
         self.variations: dict[str, str] = {}
 
@@ -27,6 +29,13 @@ class CaseState:
     def of(cls, item: pytest.Item) -> CaseState:
         """Return the state of an item, made on first use."""
         return item.stash.setdefault(_STATE, cls(item))
+
+    @classmethod
+    def forget(cls, item: pytest.Item) -> None:
+        """Let an item begin anew, before another run of it."""
+        if item.stash.get(_STATE, None) is not None:
+            del item.stash[_STATE]
+            item._initrequest()  # type: ignore[attr-defined]  # as pytest-rerunfailures does; pytest has no other way
 
     def name_objects(self, frames: list[dict[str, object]]) -> None:
         """Learn from the local variables of a failed case what it calls its semaphores and buffers."""
@@ -75,12 +84,28 @@ class Variation:
         if seen in self._answer.permitted:
             return
         question = VARIATION_POINTS[self.point].question
-        known = "" if seen in VARIATION_POINTS[self.point].known else " (an answer that nobody is known to give)"
-        pytest.fail(
+        is_known = seen in VARIATION_POINTS[self.point].known
+        known = "" if is_known else " (an answer that nobody is known to give)"
+        text = (
             f"variation point {self.point}: {question}\n"
             f"expected  {' or '.join(self._answer.permitted) or 'never asked'}  (profile '{self._profile.name}', "
             f"{self._answer.source})\nseen      {seen}{known}"
         )
+        raise OtherAnswer(self.point, seen, text, is_known=is_known)
+
+
+#: What ``pytest.fail`` raises.
+_Failed: Any = pytest.fail.Exception
+
+
+class OtherAnswer(_Failed):  # type: ignore[misc]  # its type is an attribute of a function
+    """A variation point was answered, but not as the profile permits; ``point`` and ``answer`` say which and how."""
+
+    def __init__(self, point: str, answer: str, text: str, *, is_known: bool) -> None:
+        super().__init__(text)
+        self.point = point
+        self.answer = answer
+        self.is_known = is_known
 
 
 class Quality:

@@ -34,6 +34,12 @@ def check_markers(cases: Iterable[pytest.Item]) -> None:
         raise pytest.UsageError(*dict.fromkeys(problems))
 
 
+def mind_threads(cases: Iterable[pytest.Item]) -> None:
+    """Let an exception that a thread of the HAL does not catch fail the case, whatever the run does with warnings."""
+    for item in cases:
+        item.add_marker(pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning"), append=False)
+
+
 def wanted_clauses(wanted: tuple[str, ...]) -> set[str]:
     """Return the ids of ``--hal-clause``.
 

@@ -16,6 +16,8 @@ from .observation import DeadlineExpired, ObservedDevice
 from .registry import Resolved
 from .settings import SETTINGS
 
+#: Seconds that an empty submission may take where it is asked whether a device still works.
+TRY_SECONDS = 0.5
 #: Devices of failed cases whose unfinished work cannot be ended: closing them would be undefined.
 _ABANDONED: list[Device] = []
 
@@ -23,8 +25,10 @@ _ABANDONED: list[Device] = []
 def open_observed(request: pytest.FixtureRequest, backend: Resolved) -> ObservedDevice:
     """Open a device for the requesting case; end the case if the backend lacks what it requires."""
     state = CaseState.of(request.node)
-    deadline = request.config.stash[SETTINGS].deadline
-    device = ObservedDevice(backend.open_device(), own=backend.backend.own, deadline=deadline)
+    settings = request.config.stash[SETTINGS]
+    device = ObservedDevice(backend.open_device(), own=backend.backend.own, deadline=settings.deadline)
+    if settings.profile is not None:
+        device.profile = settings.profile
     state.devices.append(device)
     try:
         check_requirements(request.node, device)
@@ -71,6 +75,50 @@ def end_unfinished_work(device: ObservedDevice) -> None:
         # Whatever state the HAL is in by now, the next case must get its turn.
         with contextlib.suppress(Exception):
             semaphore.inner.fail(HalError(StatusCode.CANCELLED, "the case is over"))
+
+
+def loss(device: ObservedDevice) -> str:
+    """Say how an empty submission fails on a device after a case that deviated; empty if it does not fail.
+
+    One that does not complete says nothing: what the case left may hold it up.
+    """
+    held = device.held_queues()
+    free = next((queue for queue in range(device.queue_count) if queue not in held), None)
+    return "" if free is None else _try_out(device.inner, free)
+
+
+def health(item: pytest.Item) -> str:
+    """Open a new device of the case's backend and say what is wrong with it; empty if it works."""
+    backend: Resolved = item.funcargs["hal_backend"]  # type: ignore[attr-defined]
+    try:
+        device = backend.open_device()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the next case would meet it too
+        return f"no new device opens: {type(error).__name__}: {error}"
+    wrong = _try_out(device, 0)
+    if not wrong:
+        device.close()
+    return wrong and f"on a new device an empty submission fails: {wrong}"
+
+
+def _try_out(device: Device, queue: int) -> str:
+    """Return how an empty submission fails, if it does within the time of a try."""
+    said: list[str] = []
+
+    def submit() -> None:
+        try:
+            semaphore = device.create_semaphore(0)
+            device.queue_execute([], signal=[semaphore @ 1], queue=queue)
+            semaphore.wait(1, TRY_SECONDS)
+        except HalError as error:
+            if error.code is not StatusCode.DEADLINE_EXCEEDED:
+                said.append(str(error))
+        except Exception as error:  # noqa: BLE001 - a HAL may raise anything
+            said.append(f"{type(error).__name__}: {error}")
+
+    thread = threading.Thread(target=submit, name="empty submission", daemon=True)
+    thread.start()
+    thread.join(2 * TRY_SECONDS)
+    return said[0] if said else ""
 
 
 def _check_nothing_pending(device: ObservedDevice) -> None:

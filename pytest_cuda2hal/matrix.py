@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import re
@@ -16,14 +15,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .outcome import Outcome
 from .probe import Probe, probe
 from .registry import Registry, SpecError, parse_spec, parse_specs
 
-#: Seconds for a wait, and for a whole case, of a HAL in native code. A case that still runs then holds the GIL or
-#: ignores every deadline; the interpreter's C watchdog ends its process, xdist starts another, and the run goes on.
-NATIVE_WAIT_DEADLINE = 10
-NATIVE_CASE_DEADLINE = 40
-COLUMNS = ("pass", "fail", "hang", "crash", "unsupported")
+#: Outcomes that the table has a column for even if nothing came to them.
+_ALWAYS = frozenset({Outcome.PASS, Outcome.FAIL, Outcome.HANG, Outcome.CRASH, Outcome.UNSUPPORTED})
 
 
 @dataclass(slots=True)
@@ -58,7 +55,9 @@ def run_matrix(specs: list[str] | None, effort: str, timeout: float, output: Pat
             continue
         print("\n".join(answer.lines()), flush=True)
         row = _run(answer, effort, timeout, output.resolve())
-        print(f"{text}: {_counts(row)} in {row.seconds:.1f} s\n", flush=True)
+        print(f"{text}: {row.verdict}, in {row.seconds:.1f} s")
+        print("\n".join(f"  {count:>5} {name}" for name, count in row.counts.items() if count) or f"  {row.note}")
+        print(flush=True)
         rows.append(row)
     _print_table(rows)
     print(f"reports and logs: {output}")
@@ -92,9 +91,6 @@ def _every_backend() -> list[str]:
 def _command(answer: Probe, effort: str, report: Path) -> list[str]:
     command = [sys.executable, "-P", "-m", "pytest", "--pyargs", "pytest_cuda2hal.cts", "-q", "-p", "no:cacheprovider"]
     command += [f"--backend={answer.spec}", f"--effort={effort}", f"--hal-report={report}", "--tb=short"]
-    if answer.native and importlib.util.find_spec("xdist"):
-        command += ["-n", "1", "--max-worker-restart=100000", f"--hal-deadline={NATIVE_WAIT_DEADLINE}"]
-        command += ["-o", f"faulthandler_timeout={NATIVE_CASE_DEADLINE}", "-o", "faulthandler_exit_on_timeout=true"]
     return command
 
 
@@ -127,7 +123,7 @@ def _run(answer: Probe, effort: str, timeout: float, output: Path) -> Row:
         row.counts = json.loads(report.read_text(encoding="utf-8"))["counts"][answer.spec]
     else:
         row.note = row.note or f"pytest ended with status {process.returncode} and no report; see {log}"
-    bad = sum(row.counts.get(name, 0) for name in ("fail", "hang", "crash"))
+    bad = sum(count for name, count in row.counts.items() if Outcome(name).deviates)
     whole = not row.note and process.returncode in (0, 1) and row.counts.get("pass", 0) > 0
     row.verdict = "conforms" if whole and not bad and process.returncode == 0 else "deviates" if whole else "incomplete"
     return row
@@ -142,16 +138,15 @@ def end_session(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _counts(row: Row) -> str:
-    return ", ".join(f"{row.counts.get(name, 0)} {name}" for name in COLUMNS if row.counts.get(name, 0)) or row.note
-
-
 def _print_table(rows: Iterable[Row]) -> None:
     listed = list(rows)
     width = max(len(row.spec) for row in listed)
-    print(f"{'backend':<{width}}  {'verdict':<11}" + "".join(f"{name:>13}" for name in COLUMNS) + f"{'seconds':>10}")
+    columns = [name for name in Outcome if name in _ALWAYS or any(row.counts.get(name.value) for row in listed)]
+    print(
+        f"{'backend':<{width}}  {'verdict':<11}" + "".join(f"{name.value:>12}" for name in columns) + f"{'seconds':>10}"
+    )
     for row in listed:
-        cells = "".join(f"{row.counts.get(name, '-'):>13}" for name in COLUMNS)
+        cells = "".join(f"{row.counts.get(name.value, '-'):>12}" for name in columns)
         seconds = f"{row.seconds:.1f}" if row.seconds else "-"
         print(f"{row.spec:<{width}}  {row.verdict:<11}{cells}{seconds:>10}")
     for row in listed:

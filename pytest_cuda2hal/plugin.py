@@ -14,8 +14,10 @@ import pytest
 from . import settings as _settings
 
 if TYPE_CHECKING:
+    from .baseline import Baseline, Facts
     from .probe import Probe
     from .registry import Registry, Resolved
+    from .selection import Selection
     from .verdicts import Verdicts
 
 _RUN = pytest.StashKey["Run"]()
@@ -27,8 +29,10 @@ _LISTING_OPTIONS = (
     *("collectonly", "help", "version", "markers", "cacheshow"),
     *("showfixtures", "show_fixtures_per_test", "setupplan"),
 )
-#: The user property under which a case's data travels with its report, also between processes.
-PROPERTY = "pytest_cuda2hal"
+#: The attribute of a report under which a case's data travels with it, also between processes.
+CASE_DATA = "hal_case"
+#: What a controlling process tells its workers about the backends, so that they need not ask.
+_PROBES_INPUT = "hal_probes"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,11 +63,25 @@ class Run:
         self._resolved: dict[str, Resolved] = {}
         self._probes: list[Probe] | None = None
         self._verdicts: Verdicts | None = None
+        #: The known deviations, where a baseline was given.
+        self.baseline: Baseline | None = None
+        #: Which cases there are, and which of them this run is about; known after the collection.
+        self.selection: Selection | None = None
+        #: Lines for the summary.
+        self.notes: list[str] = []
+        #: Lines about the baseline that fail the run.
+        self.baseline_problems: list[str] = []
+        self._facts: dict[str, Facts] = {}
 
     @property
     def is_worker(self) -> bool:
-        """Whether this is a pytest-xdist worker: the controlling process probes, prints and judges."""
+        """Whether another process controls this one: pytest-xdist's, or the supervisor of isolated cases."""
         return hasattr(self.config, "workerinput")
+
+    @property
+    def is_child(self) -> bool:
+        """Whether this process runs the cases of a supervisor, one at a time."""
+        return "hal_child" in getattr(self.config, "workerinput", {})
 
     @property
     def only_lists(self) -> bool:
@@ -118,6 +136,11 @@ class Run:
 
     def probes(self) -> list[Probe]:
         """Ask every backend, each in a process of its own; :class:`pytest.UsageError` if one cannot be used."""
+        if self._probes is None and self.is_worker:
+            from .probe import Probe
+
+            told = getattr(self.config, "workerinput", {}).get(_PROBES_INPUT, [])
+            self._probes = [Probe(**answer) for answer in told]
         if self._probes is None:
             from .probe import probe, probe_in_process
             from .registry import parse_spec
@@ -136,17 +159,48 @@ class Run:
             raise pytest.UsageError(*problems)
         return self._probes
 
+    def facts(self, spec: str) -> Facts | None:
+        """Return what the baseline's conditions are checked against; ``None`` for a backend that was not probed."""
+        if spec not in self._facts:
+            from .choices import facts_of
+
+            for answer in self.probes():
+                self._facts[answer.spec] = facts_of(answer)
+        return self._facts.get(spec)
+
     def header(self) -> list[str]:
         """Return what the session header says: the backends, and against what they are judged."""
         from . import __version__
         from .contract import CLAUSES, CONTRACT_VERSION
 
         lines = [line for answer in self.probes() for line in answer.lines()]
+        settings = self.settings
         lines.append(
             f"hal: suite {__version__}, contract {CONTRACT_VERSION} ({len(CLAUSES)} clauses), effort "
-            f"{self.settings.effort.name}, deadline {self.settings.deadline:g} s"
+            f"{settings.effort.name}, deadline {settings.deadline:g} s"
         )
+        isolated = [spec for spec in self.spec_texts() if self.isolates(spec)]
+        if isolated:
+            lines.append(
+                f"     in processes of their own, {settings.case_deadline:g} s for each case: {', '.join(isolated)}"
+            )
+        if settings.profile is not None:
+            lines.append(f"     judged by profile {settings.profile}, whatever the backends declare")
+        if settings.order_seed is not None:
+            lines.append(f"     in random order; again with --order=random:{settings.order_seed}")
+        if settings.shard is not None:
+            lines.append(f"     shard {settings.shard}; see 'python -m pytest_cuda2hal merge'")
+        if self.baseline is not None:
+            lines.append(f"     known deviations: {self.baseline.path}, {len(self.baseline.entries)} entries")
         return lines
+
+    def isolates(self, spec: str) -> bool:
+        """Whether the cases of a backend run in a process of their own."""
+        wanted = self.settings.isolate
+        # A debugger needs the terminal.
+        if self.is_child or any(self.config.getoption(name, False) for name in ("usepdb", "trace")):
+            return False
+        return self.resolve(spec).backend.native if wanted is None else wanted
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -154,13 +208,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "hal_requires(*capabilities): capabilities without which the case cannot run")
     run = config.stash[_RUN] = Run(config)
     config.pluginmanager.register(_Session(run, run.spec_texts()), "cuda2hal-session")
-    if run.is_worker:
-        return
-    if run.settings.clauses:
-        from .collection import wanted_clauses
+    if not run.is_child and run.settings.needs_reading:
+        from .choices import read_choices
 
-        wanted_clauses(run.settings.clauses)
-    if run.settings.explicit and not run.only_lists:
+        read_choices(run)
+    if "hal_devices" in getattr(config, "workerinput", {}):
+        from .spreading import choose_here
+
+        choose_here(config, run.spec_texts())
+    if run.settings.explicit and not run.only_lists and not run.is_worker:
         run.probes()
 
 
@@ -195,6 +251,24 @@ class _Session:
         self._run = run
         self._specs = specs
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a pytest-xdist worker what the probes said, and which of several devices it may use."""
+        from .spreading import tell_worker
+
+        node.workerinput[_settings.ORDER_INPUT] = self._run.settings.order_seed
+        if (self._run.settings.explicit or self._run.baseline) and not self._run.only_lists:
+            tell_worker(node, self._run, _PROBES_INPUT)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Learn from a worker which cases there are: the controlling process of pytest-xdist collects none."""
+        from .selection import SELECTION_OUTPUT, Selection
+
+        told = getattr(node, "workeroutput", {}).get(SELECTION_OUTPUT)
+        if told:
+            self._run.selection = Selection(**told)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         from . import fixtures
@@ -207,11 +281,27 @@ class _Session:
         run = self._run
         return run.header() if run.settings.explicit and not run.only_lists and not run.is_worker else []
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
+        """See every case before anybody deselects, and select last."""
+        collected = [item for item in items if is_case(item)]
+        yield
+        self._check_and_select(config, items)
+        if collected:
+            from .selection import choose
+
+            choose(self._run, config, items, collected)
+            if not self._run.is_child:
+                from .running import CaseRunner
+
+                config.pluginmanager.register(CaseRunner(self._run), "cuda2hal-runner")
+
+    def _check_and_select(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         cases = [item for item in items if is_case(item)]
         if cases:
-            from .collection import check_markers, select_clauses
+            from .collection import check_markers, mind_threads, select_clauses
+
+            mind_threads(cases)
 
             try:
                 check_markers(cases)
@@ -244,21 +334,20 @@ class _Session:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         # A report about a case whose xdist worker died comes from xdist itself and carries nothing of ours.
-        of_ours = str(report.when) == "???" or any(pair[0] == PROPERTY for pair in report.user_properties)
+        of_ours = str(report.when) == "???" or CASE_DATA in report.__dict__
         if of_ours and not self._run.is_worker:
             self._run.verdicts.add(report)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self._run.has_verdicts:
-            self._run.verdicts.print_summary(terminalreporter)
-
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         run = self._run
-        if run.settings.report and not run.is_worker and not run.only_lists:
-            from .report import write_report
+        if run.has_verdicts:
+            from .summary import print_summary
 
-            try:
-                write_report(run.settings.report, run.probes(), run.verdicts, run.settings.effort.name)
-            except (OSError, pytest.UsageError) as error:
-                session.config.get_terminal_writer().line(f"\nERROR: --hal-report: {error}", red=True)
-                session.exitstatus = pytest.ExitCode.USAGE_ERROR
+            print_summary(terminalreporter, run)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._run.has_verdicts or self._run.settings.writes:
+            from .finishing import finish
+
+            finish(self._run, session)

@@ -2,17 +2,24 @@
 
 A HAL may crash or hang while it opens, and its libraries must not be loaded into the process that controls the run. A
 child opens a device, says in JSON what it found, and ends; a crash, a hang and silence are answers too.
+
+Before a device is closed, a short stage asks it what every case asks (:mod:`.smoke`). What goes wrong there is said in
+the header, and the run goes on. As the stage may end the child, the child answers before each check too.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, field
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .registry import Registry, Resolved, Spec, SpecError, first_line, parse_spec
 
@@ -23,6 +30,18 @@ DEADLINE_VARIABLE = "PYTEST_HAL_PROBE_DEADLINE"
 
 _CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from pytest_cuda2hal.probe import child; child()"
 _MARK = "pytest-cuda2hal-probe:"
+#: Begins an answer that stands only if the child does not live to give its last one.
+_EARLY_MARK = "pytest-cuda2hal-probe-early:"
+
+#: Seconds that a check, and closing a device after a failed one, may take.
+SMOKE_DEADLINE = 1.0
+#: Seconds without a sign of life after which a child in the smoke stage ends itself, also with Python's lock taken.
+_WATCHDOG = SMOKE_DEADLINE + 1.0
+#: What :mod:`faulthandler` writes when it ends a process for being late.
+_LATE = b"Timeout ("
+
+if TYPE_CHECKING:
+    from .hal import Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +60,10 @@ class Probe:
     queues: int = 0
     own: bool = False
     native: bool = False
+    #: How many devices of this kind there are on this machine.
+    devices: int = 0
+    #: The checks of :func:`~.smoke.smoke`, each as a dictionary; empty when no device could be opened.
+    smoke: list[dict[str, object]] = field(default_factory=list)
 
     @property
     def available(self) -> bool:
@@ -57,6 +80,12 @@ class Probe:
         lines.append("     capabilities: " + (", ".join(self.capabilities) or "none"))
         if self.emulated:
             lines.append("     emulated by the adapter, so not judged: " + ", ".join(self.emulated))
+        failed = next((check for check in self.smoke if not check["ok"]), None)
+        if failed:
+            seen = f"FAILED at {failed['name']}: {failed['detail']}"
+            lines.append(f"     smoke: {seen}; look at the adapter before believing any verdict")
+        elif self.smoke:
+            lines.append("     smoke: ok")
         return lines
 
 
@@ -86,24 +115,40 @@ def probe(spec: Spec) -> Probe:
         done = subprocess.run(command, capture_output=True, timeout=deadline, stdin=subprocess.DEVNULL, check=False)
     except subprocess.TimeoutExpired as hang:
         # It may have answered and then hang at its end, or have left a process that keeps its output open.
-        return _answer(hang.stdout or b"") or Probe(
+        return _answer(hang.stdout or b"", "hangs") or Probe(
             spec.text,
             f"backend '{spec}' did not open within {deadline:g} s (${DEADLINE_VARIABLE}); it hangs. Try it alone: "
             f"python -m pytest_cuda2hal probe {spec}",
         )
-    answer = _answer(done.stdout)
+    ending = _ending(done.returncode)
+    answer = _answer(done.stdout, "hangs, and keeps Python's lock meanwhile" if _LATE in done.stderr else ending)
     if answer is not None:
         return answer
     tail = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it printed nothing"]
-    return Probe(spec.text, f"backend '{spec}' {_ending(done.returncode)} while it was opened: {tail[0]}")
+    return Probe(spec.text, f"backend '{spec}' {ending} while it was opened: {tail[0]}")
 
 
-def _answer(output: bytes) -> Probe | None:
-    """Find the answer in what a child printed; a HAL may print, too."""
+def _answer(output: bytes, ending: str) -> Probe | None:
+    """Find the answer in what a child printed; a HAL may print, too.
+
+    :param ending: how the child ended, which explains an answer that was not its last.
+    """
     for line in reversed(output.decode(errors="replace").splitlines()):
         if line.startswith(_MARK):
             return Probe(**json.loads(line.removeprefix(_MARK)))
+        if line.startswith(_EARLY_MARK):
+            return _cut_short(Probe(**json.loads(line.removeprefix(_EARLY_MARK))), ending)
     return None
+
+
+def _cut_short(answer: Probe, ending: str) -> Probe | None:
+    """Return what an early answer is worth: nothing when every check passed and the end came while it was closed."""
+    from .smoke import UNFINISHED
+
+    if all(check["ok"] for check in answer.smoke):
+        return None
+    smoke = [{**check, "detail": ending} if check["detail"] == UNFINISHED else check for check in answer.smoke]
+    return replace(answer, smoke=smoke)
 
 
 def _ending(returncode: int) -> str:
@@ -112,9 +157,13 @@ def _ending(returncode: int) -> str:
     return f"ended its process (exit code {returncode})"
 
 
-def probe_in_process(resolved: Resolved) -> Probe:
-    """Open the backend here and return what it is; its problem is one line."""
+def probe_in_process(resolved: Resolved, tell: Callable[[Probe], object] | None = None) -> Probe:
+    """Open the backend here and return what it is; its problem is one line.
+
+    :param tell: called with what is known so far before each step that may end this process.
+    """
     from .hal import BackendUnavailable, BadOption
+    from .smoke import Check, smoke
 
     text = resolved.spec.text
     try:
@@ -140,12 +189,54 @@ def probe_in_process(resolved: Resolved) -> Probe:
             queues=device.queue_count,
             own=resolved.backend.own,
             native=resolved.backend.native,
+            devices=device.info.count,
         )
-        device.close()
+        opened = answer
+
+        def tell_checks(checks: list[Check]) -> Probe:
+            so_far = replace(opened, smoke=[asdict(check) for check in checks])
+            if tell:
+                tell(so_far)
+            return so_far
+
+        checks = smoke(device, SMOKE_DEADLINE, tell_checks)
+        answer = tell_checks(checks)
+        if all(check.ok for check in checks):
+            device.close()
+        else:
+            _close_if_possible(device)
     except Exception as error:  # noqa: BLE001 - the same
         what = f"{type(error).__name__}: {first_line(error)}{_place(error)}"
         return Probe(text, f"backend '{text}' opened, but cannot be asked what it is, or closed: {what}")
     return answer
+
+
+#: Devices that failed a check and could not be closed: nobody may destroy them while a call is still inside.
+_ABANDONED: list[Device] = []
+
+
+def _close_if_possible(device: Device) -> None:
+    """Close a device that may have unfinished work, where that is defined; a close that hangs is left behind."""
+    from .hal import PROFILES
+
+    errors: list[Exception] = []
+
+    def close() -> None:
+        try:
+            device.close()
+        except Exception as error:  # noqa: BLE001 - raised again below, on the right thread
+            errors.append(error)
+
+    if PROFILES[device.profile].usual("close-with-pending") is None:
+        _ABANDONED.append(device)
+        return
+    thread = threading.Thread(target=close, name="device.close()", daemon=True)
+    thread.start()
+    thread.join(SMOKE_DEADLINE)
+    if thread.is_alive():
+        _ABANDONED.append(device)
+    if errors:
+        raise errors[0]
 
 
 def _shape(device: object) -> str:
@@ -161,6 +252,9 @@ def _shape(device: object) -> str:
         return f"declares {device.queue_count!r} queues; a device has at least one"
     if not isinstance(device.info, DeviceInfo):
         return f"has an info that is {type(device.info).__name__}; use DeviceInfo(name, versions)"
+    count: object = device.info.count
+    if not isinstance(count, int) or count < 1:
+        return f"says that there are {count!r} devices; it has just opened one"
     declared: set[object] = {*device.capabilities, *device.emulated}
     strangers = [item for item in declared if not isinstance(item, Capability)]
     if strangers:
@@ -184,8 +278,24 @@ def child() -> None:
     """Entry point of the child process: its second argument is the spec."""
     text = sys.argv[2]
     try:
-        answer = probe_in_process(Registry().resolve(parse_spec(text)))
+        answer = probe_in_process(Registry().resolve(parse_spec(text)), _tell_early)
     except SpecError as error:
         answer = Probe(text, str(error))
+    faulthandler.cancel_dump_traceback_later()
+    _print(_MARK, answer)
+    if not all(check["ok"] for check in answer.smoke):
+        os._exit(0)  # what is left of the device may hang or crash the end of an interpreter
+
+
+def _tell_early(answer: Probe) -> None:
+    """Print an answer, and have the process ended if no other follows: a thread may keep Python's lock for ever."""
+    _print(_EARLY_MARK, answer)
+    if all(check["ok"] for check in answer.smoke):
+        faulthandler.cancel_dump_traceback_later()
+    else:
+        faulthandler.dump_traceback_later(_WATCHDOG, exit=True)
+
+
+def _print(mark: str, answer: Probe) -> None:
     # On a line of its own, whatever was printed before.
-    print("\n" + _MARK + json.dumps(asdict(answer)), flush=True)
+    print("\n" + mark + json.dumps(asdict(answer)), flush=True)

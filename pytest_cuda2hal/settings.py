@@ -14,6 +14,8 @@ import pytest
 #: Seconds for which :class:`~pytest_cuda2hal.observation.settle.Settle` watches, by effort.
 SETTLE_SECONDS = {"quick": 0.02, "full": 0.1, "soak": 0.1}
 BACKEND_VARIABLE = "PYTEST_HAL_BACKEND"
+#: A case in a process of its own may take so many times the deadline of a wait, by effort.
+CASE_DEADLINES = {"quick": 4, "full": 4, "soak": 60}
 
 
 class Effort(NamedTuple):
@@ -38,6 +40,29 @@ class Settings(NamedTuple):
     report: str | None
     #: Run only the cases that check one of these clauses; empty for all.
     clauses: tuple[str, ...]
+    #: Whether cases run in a process of their own; ``None``: those of native backends do.
+    isolate: bool | None
+    #: Seconds for a whole case in a process of its own.
+    case_deadline: float
+    #: The profile that every backend is judged by; ``None``: each by the one it declares.
+    profile: str | None
+    #: The seed of a random order; ``None``: in the order of definition.
+    order_seed: int | None
+    baseline: str | None
+    write_baseline: str | None
+    shard: str | None
+    shard_durations: str | None
+
+    @property
+    def needs_reading(self) -> bool:
+        """Whether there is an option whose value takes more than a look to be understood."""
+        texts = (self.profile, self.baseline, self.shard, self.shard_durations)
+        return bool(self.clauses) or any(text is not None for text in texts)
+
+    @property
+    def writes(self) -> bool:
+        """Whether the run is to write a file."""
+        return bool(self.report or self.write_baseline)
 
     @property
     def settle_seconds(self) -> float:
@@ -45,6 +70,8 @@ class Settings(NamedTuple):
         return SETTLE_SECONDS[self.effort.name]
 
 
+#: Under which a pytest-xdist worker is told the seed of the run's order, which all of them must have.
+ORDER_INPUT = "hal_order_seed"
 #: Where a run keeps its settings.
 SETTINGS = pytest.StashKey[Settings]()
 
@@ -98,6 +125,67 @@ def _options() -> list[tuple[str, str | None, dict[str, Any]]]:
             },
         ),
         ("--hal-report", None, {"metavar": "FILE", "help": "write the verdicts as JSON to FILE"}),
+        (
+            "--hal-isolate",
+            "--isolate",
+            {
+                "action": "store_true",
+                "default": None,
+                "help": "run each case in a supervised process, which a crash or a hang costs (default: for backends "
+                "in native code)",
+            },
+        ),
+        (
+            "--hal-no-isolate",
+            "--no-isolate",
+            {"dest": "hal_isolate", "action": "store_false", "help": "run the cases of every backend in this process"},
+        ),
+        (
+            "--hal-case-deadline",
+            None,
+            {
+                "metavar": "SECONDS",
+                "help": "a case in a process of its own is ended after this time (default: 4 times --hal-deadline; "
+                "60 times at effort soak)",
+            },
+        ),
+        (
+            "--hal-profile",
+            "--profile",
+            {"metavar": "NAME", "help": "judge every backend by this profile instead of the one it declares"},
+        ),
+        (
+            "--hal-order",
+            "--order",
+            {"metavar": "ORDER", "help": "definition (default), random, or random:SEED: the order of the cases"},
+        ),
+        (
+            "--hal-baseline",
+            "--baseline",
+            {
+                "metavar": "FILE",
+                "help": "known deviations (TOML): they do not fail the run as long as they are as listed; also ini "
+                "hal_baseline",
+            },
+        ),
+        (
+            "--hal-write-baseline",
+            "--write-baseline",
+            {"metavar": "FILE", "help": "write a baseline that lists the deviations of this run"},
+        ),
+        (
+            "--hal-shard",
+            "--shard",
+            {"metavar": "I/N", "help": "run the I-th of N parts of the cases; merge their reports afterwards"},
+        ),
+        (
+            "--hal-shard-durations",
+            None,
+            {
+                "metavar": "FILE",
+                "help": "a report of an earlier run, to balance the shards by (default: one of reference)",
+            },
+        ),
     ]
 
 
@@ -109,10 +197,12 @@ def add_options(parser: pytest.Parser) -> None:
     """Declare every option under its long name, which nobody else uses."""
     group = parser.getgroup("hal", "HAL conformance (pytest-cuda2hal)")
     for name, _, details in _options():
-        group.addoption(name, dest=_destination(name), **details)
+        group.addoption(name, **{"dest": _destination(name), **details})
     parser.addini("hal_backend", "backends to test (specs, as for --backend)", type="args")
     parser.addini("hal_effort", "see --effort")
     parser.addini("hal_deadline", "see --hal-deadline")
+    parser.addini("hal_case_deadline", "see --hal-case-deadline")
+    parser.addini("hal_baseline", "see --hal-baseline")
 
 
 def add_aliases(parser: pytest.Parser) -> None:
@@ -123,7 +213,7 @@ def add_aliases(parser: pytest.Parser) -> None:
         # parser. Refusing to read it means that it is somebody else's, too.
         with contextlib.suppress(pytest.UsageError):
             if alias and f"{alias}=" in parser.parse_known_and_unknown_args([f"{alias}="])[1]:
-                group.addoption(alias, dest=_destination(name), **details | {"help": f"short for {name}"})
+                group.addoption(alias, **{"dest": _destination(name), **details, "help": f"short for {name}"})
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -134,13 +224,8 @@ def read_settings(config: pytest.Config) -> Settings:
     effort = config.getoption("hal_effort") or config.getini("hal_effort") or "full"
     if effort not in SETTLE_SECONDS:
         raise pytest.UsageError(f"ini value hal_effort is '{effort}'; use one of {', '.join(SETTLE_SECONDS)}")
-    text = config.getoption("hal_deadline") or config.getini("hal_deadline") or "10"
-    try:
-        deadline = float(text)
-    except ValueError:
-        deadline = 0.0
-    if not 0 < deadline < 86400:
-        raise pytest.UsageError(f"--hal-deadline takes seconds above 0 and below 86400, not '{text}'")
+    deadline = _seconds("--hal-deadline", config.getoption("hal_deadline") or config.getini("hal_deadline") or "10")
+    case_deadline = config.getoption("hal_case_deadline") or config.getini("hal_case_deadline")
     return Settings(
         specs=tuple(texts or ["reference"]),
         explicit=bool(texts),
@@ -149,4 +234,41 @@ def read_settings(config: pytest.Config) -> Settings:
         strict_quality=config.getoption("hal_strict_quality"),
         report=config.getoption("hal_report"),
         clauses=tuple(id.strip() for text in config.getoption("hal_clause") or () for id in text.split(",")),
+        isolate=config.getoption("hal_isolate"),
+        case_deadline=(
+            _seconds("--hal-case-deadline", case_deadline) if case_deadline else deadline * CASE_DEADLINES[effort]
+        ),
+        profile=config.getoption("hal_profile"),
+        order_seed=getattr(config, "workerinput", {}).get(
+            ORDER_INPUT, _order_seed(config.getoption("hal_order") or "definition")
+        ),
+        baseline=_given(config, "hal_baseline"),
+        write_baseline=config.getoption("hal_write_baseline"),
+        shard=config.getoption("hal_shard"),
+        shard_durations=config.getoption("hal_shard_durations"),
     )
+
+
+def _given(config: pytest.Config, name: str) -> str | None:
+    text: str | None = config.getoption(name)
+    return (config.getini(name) or None) if text is None else text
+
+
+def _seconds(option: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 86400:
+        raise pytest.UsageError(f"{option} takes seconds above 0 and below 86400, not '{text}'")
+    return seconds
+
+
+def _order_seed(text: str) -> int | None:
+    """Return the seed that a random order is made from, a new one where none is given."""
+    if text == "definition":
+        return None
+    kind, colon, seed = text.partition(":")
+    if kind != "random" or (colon and not seed.isdecimal()):
+        raise pytest.UsageError(f"--hal-order is definition, random or random:SEED (a number), not '{text}'")
+    return int(seed) if colon else int.from_bytes(os.urandom(3), "big")

@@ -87,6 +87,7 @@ CUDA = Backend(
     name="cuda",
     summary="timeline semaphores out of CUDA events, on the machine's NVIDIA GPU",
     open=open_cuda,
+    device_variables={"": "CUDA_VISIBLE_DEVICES"},
     native=True,
     own=True,
 )

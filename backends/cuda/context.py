@@ -46,7 +46,7 @@ class Context:
         self.abandoned: list[object] = []
         self._is_closing = False
         self.is_destroyed = False
-        self.device = _device(driver, ordinal)
+        self.device, self.device_count = _device(driver, ordinal)
         self.name = _text(checked(driver, "cuDeviceGetName", 256, self.device))
         self.version = int(checked(driver, "cuDriverGetVersion"))
         self._check_device()
@@ -268,7 +268,8 @@ class Context:
         _current.token = None
 
 
-def _device(driver: Driver, ordinal: int) -> Handle:
+def _device(driver: Driver, ordinal: int) -> tuple[Handle, int]:
+    """Return device ``ordinal``, and how many there are."""
     try:
         checked(driver, "cuInit", 0)
         count = int(checked(driver, "cuDeviceGetCount"))
@@ -279,7 +280,7 @@ def _device(driver: Driver, ordinal: int) -> Handle:
     if not 0 <= ordinal < count:
         known = "0 only" if count == 1 else f"0 … {count - 1}"
         raise BackendUnavailable(f"there is no CUDA device {ordinal}", f"This machine has {known}")
-    return checked(driver, "cuDeviceGet", ordinal)
+    return checked(driver, "cuDeviceGet", ordinal), count
 
 
 def _dotted(version: int) -> str:

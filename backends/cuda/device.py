@@ -46,7 +46,7 @@ class CudaDevice(Device):
         self.queue_count = parameters.queues
         context = Context(driver, ordinal, parameters)
         versions = {"driver": f"{context.version // 1000}.{context.version % 1000 // 10}", **versions}
-        self.info = DeviceInfo(context.name, versions)
+        self.info = DeviceInfo(context.name, versions, count=context.device_count)
         context.enter()  # until the completers have entered, and again while closing
         try:
             self.engine = Engine(context)

@@ -55,5 +55,6 @@ BACKEND = Backend(
     open=open_device,
     variants=VARIANTS,
     native=True,
+    device_variables={"cuda": "CUDA_VISIBLE_DEVICES", "hip": "HIP_VISIBLE_DEVICES"},
     own=False,
 )

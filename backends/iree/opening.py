@@ -64,7 +64,8 @@ def _info(variant: str, driver: Any) -> DeviceInfo:
     versions = {"iree-base-runtime": importlib.metadata.version("iree-base-runtime")}
     name = variant
     # What the drivers say about their devices differs and may change: of the lines "key: value" take what is there.
-    for device in driver.query_available_devices()[:1]:
+    devices = driver.query_available_devices()
+    for device in devices[:1]:
         name = str(device.get("name") or variant)
         try:
             lines = str(driver.dump_device_info(device["device_id"])).splitlines()
@@ -74,7 +75,8 @@ def _info(variant: str, driver: Any) -> DeviceInfo:
         if variant == "vulkan":
             versions["vulkan"] = said.get("api", "unknown")
             versions[said.get("driver", "driver")] = said.get("driver_info", "unknown")
-    return DeviceInfo(f"IREE {variant}" if name in (variant, "default") else f"IREE {variant}: {name}", versions)
+    title = f"IREE {variant}" if name in (variant, "default") else f"IREE {variant}: {name}"
+    return DeviceInfo(title, versions, count=max(1, len(devices)))
 
 
 def _first_line(text: str) -> str:

@@ -13,7 +13,7 @@ from ..hal import PROFILES, VARIATION_POINTS
 from .clauses import EVERY_CLAUSE
 from .model import Clause, Part, Unobserved
 
-#: Grows when a clause or an answer changes its meaning, not when it is reworded.
+#: Grows when a clause or an answer changes its meaning, not when it is reworded or when a clause is added.
 CONTRACT_VERSION = "1"
 
 #: The parts, in the order of the contract.
@@ -27,6 +27,7 @@ PARTS: tuple[Part, ...] = (
     Part("T", "Transfers", "transfers"),
     Part("H", "Host calls", "host_calls"),
     Part("L", "Lifetime", "lifetime"),
+    Part("D", "Declarations", "declarations"),
 )
 
 #: Id -> clause, in the order of the contract.

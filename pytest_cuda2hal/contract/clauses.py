@@ -229,6 +229,14 @@ LIFETIME = (
     Clause("L-4", "Reusing a pooled event never lets an old signal satisfy a new wait."),
 )
 
+DECLARATIONS = (
+    Clause("D-1", "A device has the capabilities that it declares, as the HAL's own or as emulated by its adapter: "
+           "what is said of each happens when it is tried."),
+    Clause("D-2", "A device declares the capabilities that work when they are tried: as the HAL's own, or as emulated "
+           "where its adapter does the work."),
+    Clause("D-3", "Each queue that a device counts takes work, does it and signals."),
+)
+
 # fmt: on
 
 #: All of them, in the order of the contract.
@@ -242,4 +250,5 @@ EVERY_CLAUSE: tuple[Clause, ...] = (
     *TRANSFERS,
     *HOST_CALLS,
     *LIFETIME,
+    *DECLARATIONS,
 )

@@ -36,6 +36,9 @@ class Backend:
     variants: Mapping[str, str] = field(default_factory=dict)
     #: True when native code runs in the process, so that a defect may hang or crash it.
     native: bool = False
+    #: Variant (``""`` without one) -> the environment variable that chooses among several devices of this machine by
+    #: their numbers, as ``CUDA_VISIBLE_DEVICES`` does. With it, pytest-xdist workers are spread over the devices.
+    device_variables: Mapping[str, str] = field(default_factory=dict)
     #: True for this package's own HALs: every case must pass and none may be skipped.
     own: bool = False
 

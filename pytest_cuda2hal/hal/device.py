@@ -32,10 +32,14 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """What the header and the reports print: a name for people, and versions by component."""
+    """What the header and the reports print: a name for people, and versions by component.
+
+    ``count`` is how many devices the backend could open on this machine, for spreading workers over them.
+    """
 
     name: str = "unnamed device"
     versions: Mapping[str, str] = field(default_factory=dict)
+    count: int = 1
 
 
 class Device(abc.ABC):

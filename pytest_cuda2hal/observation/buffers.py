@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..hal import Buffer, Capability
+from .calls import in_call
 
 if TYPE_CHECKING:
     from .device import ObservedDevice
@@ -37,6 +38,7 @@ class ObservedBuffer(Buffer):
         self.inner = inner
         self.size = inner.size
         self._device = device
+        self._calls = device.calls
         self.serial = device.log.new_serial()
         self._written: bytes | None = None
 
@@ -49,15 +51,18 @@ class ObservedBuffer(Buffer):
         return self._device.log.names.get(self.serial, f"buffer#{self.serial}")
 
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
-        return self.inner.read(offset, length)
+        with in_call(self._calls, "read", s=self.serial):
+            return self.inner.read(offset, length)
 
     def write(self, data: bytes, offset: int = 0) -> None:
         data = bytes(data)
         if self._written is None and len(data) < self.size > REMEMBERED_BYTES:
-            self.inner.write(data, offset)
+            with in_call(self._calls, "write", s=self.serial):
+                self.inner.write(data, offset)
             return
-        before = self.inner.read() if self._written is None and len(data) < self.size else self._written or b""
-        self.inner.write(data, offset)
+        before = self.read() if self._written is None and len(data) < self.size else self._written or b""
+        with in_call(self._calls, "write", s=self.serial):
+            self.inner.write(data, offset)
         self._written = before[:offset] + data + before[offset + len(data) :]
 
     def fill_by_host(self, byte: int) -> None:
@@ -88,7 +93,7 @@ class ObservedBuffer(Buffer):
         return self._compare(data, offset, f"{self.name}[{offset}:{offset + len(data)}] = {_hex(data)}")
 
     def _compare(self, expected: bytes, offset: int, claim: str) -> Observation:
-        seen = self.inner.read(offset, len(expected))
+        seen = self.read(offset, len(expected))
         if len(seen) != len(expected):
             return Observation(claim, f"a read of {len(expected)} bytes gave {len(seen)}", agrees=False)
         if seen == expected:

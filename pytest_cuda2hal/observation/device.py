@@ -16,18 +16,13 @@ from ..hal import (
     Capability,
     Command,
     CommandBuffer,
-    Copy,
     Device,
-    Fault,
-    Fill,
     HalError,
     Hold,
-    Latch,
     Profile,
     Statistics,
     StatusCode,
     Timepoint,
-    Update,
     WaitMode,
     captured,
     checked_commands,
@@ -35,35 +30,13 @@ from ..hal import (
     checked_value,
 )
 from .buffers import ObservedBuffer
-from .log import Log, Point
+from .calls import Call, WaitCall, calls_of_new_device, facts_text, in_call, points_of
+from .commands import ObservedCommandBuffer, buffer_name, command_text, inner_buffer, inner_commands
+from .commands import ObservedLatch as ObservedLatch
+from .log import Log
+from .naming import assigned_name
 from .order import SubmissionOrder
 from .semaphores import CASE_DEADLINE, ObservedSemaphore, _CaseDeadline, hang_message
-
-_GATES: dict[type, Capability] = {
-    Update: Capability.UPDATE,
-    Hold: Capability.HOLD,
-    Fault: Capability.FAULT_INJECTION,
-}
-
-
-class ObservedLatch(Latch):
-    """Passes :meth:`open` on and remembers whether it was called."""
-
-    def __init__(self, inner: Latch) -> None:
-        self.inner = inner
-        self.is_open = False
-
-    def open(self) -> None:
-        self.is_open = True
-        self.inner.open()
-
-
-class ObservedCommandBuffer(CommandBuffer):
-    """A recorded command buffer together with the HAL's own."""
-
-    def __init__(self, commands: tuple[Command, ...], inner: CommandBuffer, *, one_shot: bool) -> None:
-        super().__init__(commands, one_shot=one_shot)
-        self.inner = inner
 
 
 class LentLists(NamedTuple):
@@ -88,6 +61,8 @@ class ObservedDevice(Device):
         self._own = own
         self.deadline = deadline
         self.log = Log()
+        #: Where calls are recorded for other processes; usually nowhere.
+        self.calls = calls_of_new_device()
         self._order = SubmissionOrder(self.log)
         self.capabilities = inner.capabilities
         self.emulated = inner.emulated
@@ -96,7 +71,6 @@ class ObservedDevice(Device):
         self.info = inner.info
         self.latches: weakref.WeakSet[ObservedLatch] = weakref.WeakSet()
         self.closed = False
-        self._holds: list[tuple[int, weakref.ref[ObservedLatch]]] = []
 
     # --- what a case may ask
 
@@ -137,7 +111,7 @@ class ObservedDevice(Device):
 
     def held_queues(self) -> set[int]:
         """Return the queues that are kept busy by a latch that is still closed."""
-        return {queue for queue, reference in self._holds if (latch := reference()) and not latch.is_open}
+        return {queue for _, queue, _ in self.log.closed_latches()}
 
     def expired(self, timepoints: list[Timepoint], seconds: float) -> AssertionError:
         """Return the error of a wait that DEADLINE_EXCEEDED ended after ``seconds``: a hang, unless it was early."""
@@ -148,14 +122,26 @@ class ObservedDevice(Device):
     # --- the interface
 
     def create_semaphore(self, initial_value: int = 0) -> ObservedSemaphore:
-        return ObservedSemaphore(self, self.inner.create_semaphore(checked_value(initial_value)))
+        initial_value = checked_value(initial_value)
+        with in_call(self.calls, "create_semaphore", v=initial_value) as call:
+            made = ObservedSemaphore(self, self.inner.create_semaphore(initial_value))
+            if call is not None:
+                call.made = facts_text(s=made.serial, v=initial_value, name=assigned_name())
+        return made
 
     def allocate_buffer(self, size: int) -> ObservedBuffer:
-        return ObservedBuffer(self, self.inner.allocate_buffer(size))
+        with in_call(self.calls, "allocate_buffer", a=repr(size)) as call:
+            made = ObservedBuffer(self, self.inner.allocate_buffer(size))
+            if call is not None:
+                call.made = facts_text(s=made.serial, name=assigned_name())
+        return made
 
     def create_latch(self) -> ObservedLatch:
         self.need(Capability.HOLD)
-        latch = ObservedLatch(self.inner.create_latch())
+        with in_call(self.calls, "create_latch") as call:
+            latch = ObservedLatch(self.inner.create_latch(), self.log.new_serial(), self.calls)
+            if call is not None:
+                call.made = facts_text(s=latch.serial, name=assigned_name())
         self.latches.add(latch)
         return latch
 
@@ -163,8 +149,9 @@ class ObservedDevice(Device):
         if not one_shot:
             self.need(Capability.REUSABLE_COMMANDS)
         listed = checked_commands(tuple(commands))
-        lent = self._inner_commands(listed)
-        inner = self.inner.create_command_buffer(lent, one_shot=one_shot)
+        lent = inner_commands(listed, self.need)
+        with in_call(self.calls, "create_command_buffer"):
+            inner = self.inner.create_command_buffer(lent, one_shot=one_shot)
         lent.clear()
         return ObservedCommandBuffer(listed, inner, one_shot=one_shot)
 
@@ -182,15 +169,13 @@ class ObservedDevice(Device):
         else:
             assert not isinstance(commands, CommandBuffer), "record command buffers with device.create_command_buffer"
             listed = checked_commands(commands)
-            inner = self._inner_commands(listed)
-        what = " ".join(map(_text, listed[:4])) or "barrier"
-        with self._submitting(what, wait, signal, queue) as lent:
+            inner = inner_commands(listed, self.need)
+        what = " ".join(map(command_text, listed[:4])) or "barrier"
+        latches = [c.latch for c in listed if isinstance(c, Hold) and isinstance(c.latch, ObservedLatch)]
+        with self._submitting("queue_execute", what, wait, signal, queue, latches) as lent:
             self.inner.queue_execute(inner, wait=lent.wait, signal=lent.signal, queue=queue)
         if isinstance(inner, list):
             inner.clear()
-        for command in listed:
-            if isinstance(command, Hold) and isinstance(command.latch, ObservedLatch):
-                self._holds.append((queue, weakref.ref(command.latch)))
 
     def queue_fill(
         self,
@@ -203,9 +188,9 @@ class ObservedDevice(Device):
         signal: Iterable[Timepoint] = (),
         queue: int = 0,
     ) -> None:
-        with self._submitting(f"fill({_name(target)})", wait, signal, queue) as lent:
+        with self._submitting("queue_fill", f"fill({buffer_name(target)})", wait, signal, queue) as lent:
             self.inner.queue_fill(
-                _buffer(target),
+                inner_buffer(target),
                 pattern,
                 offset=offset,
                 length=length,
@@ -226,10 +211,11 @@ class ObservedDevice(Device):
         signal: Iterable[Timepoint] = (),
         queue: int = 0,
     ) -> None:
-        with self._submitting(f"copy({_name(source)} → {_name(target)})", wait, signal, queue) as lent:
+        what = f"copy({buffer_name(source)} → {buffer_name(target)})"
+        with self._submitting("queue_copy", what, wait, signal, queue) as lent:
             self.inner.queue_copy(
-                _buffer(source),
-                _buffer(target),
+                inner_buffer(source),
+                inner_buffer(target),
                 source_offset=source_offset,
                 target_offset=target_offset,
                 length=length,
@@ -249,9 +235,9 @@ class ObservedDevice(Device):
         queue: int = 0,
     ) -> None:
         self.need(Capability.UPDATE)
-        with self._submitting(f"update({_name(target)})", wait, signal, queue) as lent:
+        with self._submitting("queue_update", f"update({buffer_name(target)})", wait, signal, queue) as lent:
             self.inner.queue_update(
-                _buffer(target), data, offset=offset, wait=lent.wait, signal=lent.signal, queue=queue
+                inner_buffer(target), data, offset=offset, wait=lent.wait, signal=lent.signal, queue=queue
             )
 
     def queue_alloca(
@@ -263,9 +249,12 @@ class ObservedDevice(Device):
         queue: int = 0,
     ) -> ObservedBuffer:
         self.need(Capability.ASYNC_ALLOC)
-        with self._submitting(f"alloca({size})", wait, signal, queue) as lent:
+        with self._submitting("queue_alloca", f"alloca({size})", wait, signal, queue) as lent:
             inner = self.inner.queue_alloca(size, wait=lent.wait, signal=lent.signal, queue=queue)
-        return ObservedBuffer(self, inner)
+        made = ObservedBuffer(self, inner)
+        if self.calls is not None and (name := assigned_name()):
+            self.calls.named([(made.serial, name)])
+        return made
 
     def queue_dealloca(
         self,
@@ -276,8 +265,8 @@ class ObservedDevice(Device):
         queue: int = 0,
     ) -> None:
         self.need(Capability.ASYNC_ALLOC)
-        with self._submitting(f"dealloca({_name(buffer)})", wait, signal, queue) as lent:
-            self.inner.queue_dealloca(_buffer(buffer), wait=lent.wait, signal=lent.signal, queue=queue)
+        with self._submitting("queue_dealloca", f"dealloca({buffer_name(buffer)})", wait, signal, queue) as lent:
+            self.inner.queue_dealloca(inner_buffer(buffer), wait=lent.wait, signal=lent.signal, queue=queue)
 
     def queue_host_call(
         self,
@@ -288,12 +277,14 @@ class ObservedDevice(Device):
         queue: int = 0,
     ) -> None:
         self.need(Capability.HOST_CALL)
-        with self._submitting("host call", wait, signal, queue) as lent:
+        function = self._recorded(function)
+        with self._submitting("queue_host_call", "host call", wait, signal, queue) as lent:
             self.inner.queue_host_call(function, wait=lent.wait, signal=lent.signal, queue=queue)
 
     def queue_flush(self, queue: int = 0) -> None:
         self.need(Capability.FLUSH)
-        self.inner.queue_flush(queue)
+        with in_call(self.calls, "flush", q=queue):
+            self.inner.queue_flush(queue)
 
     def wait_semaphores(
         self,
@@ -305,11 +296,14 @@ class ObservedDevice(Device):
         self.need(Capability.WAIT_ALL if mode is WaitMode.ALL else Capability.WAIT_ANY)
         listed = captured(timepoints)
         if not isinstance(timeout, _CaseDeadline):
-            self.inner.wait_semaphores(_inner(listed), mode=mode, timeout=checked_timeout(timeout))
+            seconds = checked_timeout(timeout)
+            with WaitCall(self.log, self.calls, listed, mode.value, seconds):
+                self.inner.wait_semaphores(_inner(listed), mode=mode, timeout=seconds)
             return
         begin = time.monotonic()
         try:
-            self.inner.wait_semaphores(_inner(listed), mode=mode, timeout=self.deadline)
+            with WaitCall(self.log, self.calls, listed, mode.value, self.deadline):
+                self.inner.wait_semaphores(_inner(listed), mode=mode, timeout=self.deadline)
         except HalError as error:
             carried = any(t.semaphore.carries(error) for t in listed if isinstance(t.semaphore, ObservedSemaphore))
             if error.code is not StatusCode.DEADLINE_EXCEEDED or carried:
@@ -318,40 +312,40 @@ class ObservedDevice(Device):
 
     def inject_device_loss(self, error: HalError) -> None:
         self.need(Capability.DEVICE_LOSS_INJECTION)
-        self.inner.inject_device_loss(error)
+        with in_call(self.calls, "inject_device_loss"):
+            self.inner.inject_device_loss(error)
 
     def statistics(self) -> Statistics:
         self.need(Capability.STATISTICS)
-        return self.inner.statistics()
+        return self.inner.statistics()  # polled, like query
 
     def close(self) -> None:
         self.closed = True
-        self.inner.close()
+        with in_call(self.calls, "close"):
+            self.inner.close()
 
     # --- inside
 
-    def _inner_commands(self, commands: Sequence[Command]) -> list[Command]:
-        inner: list[Command] = []
-        for command in commands:
-            gate = _GATES.get(type(command))
-            if gate is not None:
-                self.need(gate)
-            match command:
-                case Fill(target, pattern, offset, length):
-                    inner.append(Fill(_buffer(target), pattern, offset, length))
-                case Copy(source, target, source_offset, target_offset, length):
-                    inner.append(Copy(_buffer(source), _buffer(target), source_offset, target_offset, length))
-                case Update(target, data, offset):
-                    inner.append(Update(_buffer(target), data, offset))
-                case Hold(ObservedLatch() as latch):
-                    inner.append(Hold(latch.inner))
-                case _:
-                    inner.append(command)
-        return inner
+    def _recorded(self, function: Callable[[], object]) -> Callable[[], object]:
+        """Return a function that the journal sees begin and end, if there is one."""
+        if (calls := self.calls) is None or not callable(function):
+            return function
+
+        def recorded() -> object:
+            with Call(calls, "host_function", ""):
+                return function()
+
+        return recorded
 
     @contextlib.contextmanager
     def _submitting(
-        self, what: str, wait: Iterable[Timepoint], signal: Iterable[Timepoint], queue: int
+        self,
+        call: str,
+        what: str,
+        wait: Iterable[Timepoint],
+        signal: Iterable[Timepoint],
+        queue: int,
+        latches: Sequence[ObservedLatch] = (),
     ) -> Iterator[LentLists]:
         """Lend the HAL lists for one call, and record the submission if it accepts.
 
@@ -361,21 +355,31 @@ class ObservedDevice(Device):
         if not self.has(Capability.ASYNC_SUBMIT) and not all(map(_is_settled, waits)):
             self.need(Capability.ASYNC_SUBMIT, "the case submits before its waits are reached")
         in_order = not self.has(Capability.SAME_QUEUE_OUT_OF_ORDER)
-        if in_order and self._order.blocks(_points(signals), queue):
+        wait_points, signal_points = points_of(waits), points_of(signals)
+        if in_order and self._order.blocks(signal_points, queue):
             self.need(Capability.SAME_QUEUE_OUT_OF_ORDER, "the case submits a producer behind its consumer")
+        calls = self.calls
+        begun = 0
+        if calls is not None:
+            serials = [latch.serial for latch in latches] if latches else ()
+            begun = calls.submitting(call, what, queue, wait_points, signal_points, serials, len(self.log.records))
         lent = LentLists(_inner(waits), _inner(signals))
         try:
             yield lent
+        except BaseException as error:
+            if calls is not None:
+                calls.raised(begun, error)
+            raise
         finally:
             lent.wait.clear()
             lent.signal.clear()
-        self.log.add(what, queue, _points(waits), _points(signals))
+        number = self.log.add(what, queue, wait_points, signal_points)
+        for latch in latches:
+            self.log.holds.append((number, queue, weakref.ref(latch)))
+        if calls is not None:
+            calls.journal.end(begun)
         if in_order:
-            self._order.accept(_points(waits), _points(signals), queue)
-
-
-def _points(timepoints: tuple[Timepoint, ...]) -> tuple[Point, ...]:
-    return tuple(Point(t.semaphore.serial, t.value) for t in timepoints if isinstance(t.semaphore, ObservedSemaphore))
+            self._order.accept(wait_points, signal_points, queue)
 
 
 def _inner(timepoints: Iterable[Timepoint]) -> list[Timepoint]:
@@ -385,30 +389,8 @@ def _inner(timepoints: Iterable[Timepoint]) -> list[Timepoint]:
     ]
 
 
-def _buffer(buffer: Buffer) -> Buffer:
-    return buffer.inner if isinstance(buffer, ObservedBuffer) else buffer
-
-
 def _is_settled(timepoint: Timepoint) -> bool:
     try:
         return timepoint.semaphore.query() >= timepoint.value
     except HalError:
         return True
-
-
-def _name(buffer: Buffer) -> str:
-    return buffer.name if isinstance(buffer, ObservedBuffer) else "?"
-
-
-def _text(command: Command) -> str:
-    match command:
-        case Fill(target):
-            return f"fill({_name(target)})"
-        case Copy(source, target):
-            return f"copy({_name(source)} → {_name(target)})"
-        case Update(target):
-            return f"update({_name(target)})"
-        case Hold():
-            return "hold"
-        case Fault():
-            return "fault"

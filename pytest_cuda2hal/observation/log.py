@@ -6,24 +6,38 @@ import itertools
 import re
 import time
 import weakref
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..hal import HalError
 
 if TYPE_CHECKING:
+    from ..waitgraph import WaitGraph
     from .buffers import Observation
+    from .commands import ObservedLatch
     from .semaphores import ObservedSemaphore
 
-#: How far an explanation follows the chain of who waits for whom.
-EXPLAINED_HOPS = 8
+#: A name for an object of which the case's own is not known; it has the serial number.
+MADE_UP = re.compile(r"\b(?:buffer|latch|semaphore)#(\d+)")
 #: How many submissions a failure lists.
 LISTED_SUBMISSIONS = 12
 
 
 class DeadlineExpired(AssertionError):
-    """A wait of a case had no answer within its deadline: a hang, ended by the harness."""
+    """A wait of a case had no answer within its deadline: a hang, ended by the harness.
+
+    ``log`` is that of the device which did not answer.
+    """
+
+    def __init__(self, message: str, graph: WaitGraph | None = None, log: Log | None = None) -> None:
+        super().__init__(message)
+        self._graph = graph
+        self._log = log
+
+    @property
+    def graph(self) -> WaitGraph | None:
+        """Who waited for whom, where that is known; in the names of the case as far as they are known by now."""
+        return self._graph if self._graph is None or self._log is None else self._graph.renamed(self._log.named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +70,8 @@ class Log:
         self.names: dict[int, str] = {}
         #: The last observation of a buffer that did not agree, for the report.
         self.disagreement: Observation | None = None
+        #: Submissions that hold a queue until a latch opens: number, queue, latch.
+        self.holds: list[tuple[int, int, weakref.ref[ObservedLatch]]] = []
         self._semaphores: dict[int, weakref.ref[ObservedSemaphore]] = {}
         self._serials = itertools.count(1)
         self._numbers = itertools.count(1)
@@ -68,9 +84,16 @@ class Log:
         """Remember a semaphore, weakly, so that its value can be told."""
         self._semaphores[semaphore.serial] = weakref.ref(semaphore)
 
-    def add(self, what: str, queue: int, waits: tuple[Point, ...], signals: tuple[Point, ...]) -> None:
-        """Record an accepted submission."""
-        self.records.append(Record(next(self._numbers), what, queue, waits, signals, time.monotonic()))
+    def add(self, what: str, queue: int, waits: tuple[Point, ...], signals: tuple[Point, ...]) -> int:
+        """Record an accepted submission and return its number."""
+        number = next(self._numbers)
+        self.records.append(Record(number, what, queue, waits, signals, time.monotonic()))
+        return number
+
+    def closed_latches(self) -> list[tuple[int, int, ObservedLatch]]:
+        """Return number and queue of each submission that holds its queue by a latch still closed, with the latch."""
+        found = [(number, queue, reference()) for number, queue, reference in list(self.holds)]
+        return [(number, queue, latch) for number, queue, latch in found if latch is not None and not latch.is_open]
 
     def live_semaphores(self) -> list[ObservedSemaphore]:
         """Return the semaphores that somebody still holds."""
@@ -83,10 +106,14 @@ class Log:
     def point(self, point: Point) -> str:
         return f"{self.name(point.serial)}@{point.value}"
 
+    def semaphore(self, serial: int) -> ObservedSemaphore | None:
+        """Return a semaphore, if somebody still holds it."""
+        reference = self._semaphores.get(serial)
+        return reference() if reference else None
+
     def state(self, serial: int) -> str:
         """Return ``name = value``, or how it has failed."""
-        reference = self._semaphores.get(serial)
-        semaphore = reference() if reference else None
+        semaphore = self.semaphore(serial)
         if semaphore is None:
             return f"{self.name(serial)}: no handle left"
         try:
@@ -98,8 +125,7 @@ class Log:
 
     def is_reached(self, point: Point) -> bool | None:
         """Tell whether a timepoint is reached; ``None`` when it has failed or cannot be known."""
-        reference = self._semaphores.get(point.serial)
-        semaphore = reference() if reference else None
+        semaphore = self.semaphore(point.serial)
         if semaphore is None:
             return None
         try:
@@ -123,41 +149,7 @@ class Log:
 
     def named(self, text: str) -> str:
         """Put the case's names in the place of made-up ones, wherever they are known by now."""
-        return re.sub(r"\b(?:buffer|semaphore)#(\d+)", lambda found: self.names.get(int(found[1]), found[0]), text)
-
-    def explain(self, points: Iterable[Point]) -> list[str]:
-        """Say for each timepoint where it stands, who was to signal it, and what that one waits for."""
-        lines: list[str] = []
-        seen: set[Point] = set()
-        for point in points:
-            self._explain(point, 0, seen, lines)
-        return lines
-
-    def _explain(self, point: Point, depth: int, seen: set[Point], lines: list[str]) -> None:
-        indent = "  " * depth
-        if point in seen:
-            lines.append(f"{indent}{self.point(point)}: see above, the waits form a ring")
-            return
-        seen.add(point)
-        candidates = [
-            record
-            for record in self.records
-            if any(signal.serial == point.serial and signal.value >= point.value for signal in record.signals)
-        ]
-        if not candidates:
-            lines.append(f"{indent}{self.point(point)} ({self.state(point.serial)}) is signaled by no submission")
-            return
-        record = min(candidates, key=lambda candidate: candidate.number)
-        unreached = [wait for wait in record.waits if self.is_reached(wait) is False]
-        ago = time.monotonic() - record.at
-        who = f"{self.point(point)} ({self.state(point.serial)}) is to be signaled by submission #{record.number}"
-        where = f"on queue {record.queue}, {self.named(record.what)}"
-        if not unreached:
-            lines.append(f"{indent}{who} {where}, submitted {ago:.1f} s ago; all its waits are reached or have failed")
-            return
-        lines.append(f"{indent}{who} {where}, which waits for {', '.join(map(self.point, unreached[:6]))}")
-        if depth + 1 < EXPLAINED_HOPS:
-            self._explain(unreached[0], depth + 1, seen, lines)
+        return MADE_UP.sub(lambda found: self.names.get(int(found[1]), found[0]), text)
 
     def listing(self) -> list[str]:
         """Return lines about the first submissions and how many more there are."""

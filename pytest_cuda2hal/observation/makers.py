@@ -6,6 +6,7 @@ from typing import Any
 
 from .buffers import ObservedBuffer
 from .device import ObservedDevice
+from .naming import assigned_names, assigned_single
 from .semaphores import ObservedSemaphore
 
 
@@ -16,11 +17,17 @@ class Semaphores:
         self._device = device
 
     def __call__(self, count: int) -> list[ObservedSemaphore]:
-        return [self._device.create_semaphore(0) for _ in range(count)]
+        made = [self._device.create_semaphore(0) for _ in range(count)]
+        if self._device.calls is not None:
+            self._device.calls.named((one.serial, name) for one, name in zip(made, assigned_names(count), strict=False))
+        return made
 
     def at(self, initial_value: int) -> ObservedSemaphore:
         """Make one semaphore with an initial value."""
-        return self._device.create_semaphore(initial_value)
+        made = self._device.create_semaphore(initial_value)
+        if self._device.calls is not None and (name := assigned_single()):
+            self._device.calls.named([(made.serial, name)])
+        return made
 
 
 class Buffers:
@@ -39,10 +46,15 @@ class Buffers:
             buffer = self._device.allocate_buffer(size)
             buffer.fill_by_host(byte)
             made.append(buffer)
+        if self._device.calls is not None:
+            names = [assigned_single() or ""] if count is None else assigned_names(count)
+            self._device.calls.named((one.serial, name) for one, name in zip(made, names, strict=False) if name)
         return made[0] if count is None else made
 
     def holding(self, data: bytes) -> ObservedBuffer:
         """Make one buffer with the given bytes, set from the host."""
         buffer = self._device.allocate_buffer(len(data))
         buffer.write(data)
+        if self._device.calls is not None and (name := assigned_single()):
+            self._device.calls.named([(buffer.serial, name)])
         return buffer

@@ -7,7 +7,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from ..hal import HalError, Semaphore, StatusCode, Timepoint, checked_timeout, checked_value
+from ..waitgraph import graph_of_log
 from .buffers import Observation
+from .calls import WaitCall, in_call
 from .log import DeadlineExpired, Point
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class ObservedSemaphore(Semaphore):
     def __init__(self, device: ObservedDevice, inner: Semaphore) -> None:
         self.inner = inner
         self._device = device
+        self._calls = device.calls
         self.serial = device.log.new_serial()
         device.log.knows(self)
 
@@ -42,7 +45,14 @@ class ObservedSemaphore(Semaphore):
         return f"<{self._device.log.state(self.serial)}>"
 
     def query(self) -> int:
-        return self.inner.query()
+        if self._calls is None:
+            return self.inner.query()
+        # Polled in loops, too often for entries; but one that never returns must be seen.
+        self._calls.journal.begin_query(self._calls.device, self.serial)
+        try:
+            return self.inner.query()
+        finally:
+            self._calls.journal.end_query()
 
     def reads(self, value: int) -> Observation:
         """Whether the timeline stands at ``value`` just now; raises what :meth:`query` raises."""
@@ -50,22 +60,32 @@ class ObservedSemaphore(Semaphore):
         return Observation(f"{name} = {value}", f"{name} = {seen}", agrees=seen == value)
 
     def signal(self, value: int) -> None:
-        self.inner.signal(checked_value(value))
+        value = checked_value(value)
+        if self._calls is None:
+            self.inner.signal(value)
+            return
+        with in_call(self._calls, "signal", s=self.serial, v=value):
+            self.inner.signal(value)
 
     def fail(self, error: HalError) -> None:
         self._device.need_to_fail()
         if not isinstance(error, HalError):
             raise TypeError(f"a semaphore fails with a HalError, not {error!r}")
-        self.inner.fail(error)
+        with in_call(self._calls, "fail", s=self.serial, err=str(error)):
+            self.inner.fail(error)
 
     def wait(self, value: int, timeout: float | _CaseDeadline | None = CASE_DEADLINE) -> None:
         value = checked_value(value)
         if not isinstance(timeout, _CaseDeadline):
-            self.inner.wait(value, checked_timeout(timeout))
+            seconds = checked_timeout(timeout)
+            with WaitCall(self._device.log, self._calls, (self @ value,), "all", seconds):
+                self.inner.wait(value, seconds)
             return
         begin = time.monotonic()
+        deadline = self._device.deadline
         try:
-            self.inner.wait(value, self._device.deadline)
+            with WaitCall(self._device.log, self._calls, (self @ value,), "all", deadline):
+                self.inner.wait(value, deadline)
         except HalError as error:
             if error.code is not StatusCode.DEADLINE_EXCEEDED or self.carries(error):
                 raise
@@ -88,7 +108,5 @@ def hang_message(device: ObservedDevice, timepoints: list[Timepoint], seconds: f
     """Build the error of a wait that had no answer."""
     points = [t.semaphore.point(t.value) for t in timepoints if isinstance(t.semaphore, ObservedSemaphore)]
     unreached = [point for point in points if device.log.is_reached(point) is False] or points
-    awaited = ", ".join(map(device.log.point, unreached[:6]))
-    lines = device.log.explain(unreached[:4])
-    head = f"{threading.current_thread().name} waited {seconds:.1f} s for {awaited}, which never came"
-    return DeadlineExpired("\n  ".join([head, *lines]))
+    graph = graph_of_log(device.log, unreached, threading.current_thread().name, seconds)
+    return DeadlineExpired("\n".join(graph.in_words()), graph, device.log)

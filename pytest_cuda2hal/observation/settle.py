@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from ..hal import Capability, HalError, StatusCode
+from .calls import in_call
 from .device import ObservedDevice
 
 #: Seconds between two looks; the first and the last look are at the beginning and the end of the settling time.
@@ -33,8 +34,9 @@ class Settle:
         end = time.monotonic() + self.seconds
         self._look(observations)
         if self._device.has(Capability.FLUSH):
-            for queue in range(self._device.queue_count):
-                self._device.inner.queue_flush(queue)
+            with in_call(self._device.calls, "settle"):
+                for queue in range(self._device.queue_count):
+                    self._device.inner.queue_flush(queue)
         self._round_trip()
         while True:
             last = time.monotonic() >= end
@@ -55,13 +57,14 @@ class Settle:
         if not device.has(Capability.SAME_QUEUE_OUT_OF_ORDER):
             return
         held = device.held_queues()
-        for queue in range(device.queue_count):
-            if queue in held:
-                continue
-            semaphore = device.inner.create_semaphore(0)
-            device.inner.queue_execute([], signal=[semaphore @ 1], queue=queue)
-            try:
-                semaphore.wait(1, self.seconds)
-            except HalError as error:
-                if error.code is not StatusCode.DEADLINE_EXCEEDED:
-                    raise
+        with in_call(device.calls, "settle"):
+            for queue in range(device.queue_count):
+                if queue in held:
+                    continue
+                semaphore = device.inner.create_semaphore(0)
+                device.inner.queue_execute([], signal=[semaphore @ 1], queue=queue)
+                try:
+                    semaphore.wait(1, self.seconds)
+                except HalError as error:
+                    if error.code is not StatusCode.DEADLINE_EXCEEDED:
+                        raise

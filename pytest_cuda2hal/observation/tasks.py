@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
+from ..waitgraph import graph_of_log
+from .calls import WAITS, points_of
 from .log import DeadlineExpired
 
 T = TypeVar("T")
@@ -43,10 +46,19 @@ class Task(Generic[T]):
         self._collected = True
         self._thread.join(self._deadline)
         if self._thread.is_alive():
-            raise DeadlineExpired(f"thread '{self.name}' did not end within {self._deadline:.1f} s")
+            raise self.overdue(f"thread '{self.name}' did not end within {self._deadline:.1f} s")
         if self._error is not None:
             raise self._error
         return self._value  # type: ignore[return-value]  # T may itself be None
+
+    def overdue(self, message: str) -> DeadlineExpired:
+        """Return the error of a thread that should have ended; it tells what the thread waits for, if that is known."""
+        waiting = WAITS.get(self._thread.ident or 0)
+        if waiting is None:
+            return DeadlineExpired(message)
+        points = points_of(waiting.timepoints)
+        graph = graph_of_log(waiting.log, points, waiting.thread, time.monotonic() - waiting.since)
+        return DeadlineExpired("\n  ".join([message, *graph.in_words()]), graph, waiting.log)
 
     def unnoticed_error(self) -> BaseException | None:
         """Return what the function raised if nobody asked for the result."""
@@ -97,9 +109,7 @@ class Tasks:
         for task in self._tasks:
             task._thread.join(self._deadline)
             if not task.done:
-                raise DeadlineExpired(
-                    f"thread '{task.name}' is still running {self._deadline:.1f} s after the case ended"
-                )
+                raise task.overdue(f"thread '{task.name}' is still running {self._deadline:.1f} s after the case ended")
             error = task.unnoticed_error()
             if error is not None:
                 raise error

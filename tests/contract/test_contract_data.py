@@ -23,7 +23,7 @@ from pytest_cuda2hal.contract.clauses import EVERY_CLAUSE
 from pytest_cuda2hal.hal import Answer, Capability, Limit, VariationPoint
 
 #: How many numbered clauses version 1 has in each part. Ids are for good, so these numbers only ever grow.
-NUMBERED = {"TL": 6, "W": 13, "F": 13, "Q": 24, "C": 4, "A": 7, "T": 3, "H": 3, "L": 4}
+NUMBERED = {"TL": 6, "W": 13, "F": 13, "Q": 24, "C": 4, "A": 7, "T": 3, "H": 3, "L": 4, "D": 3}
 QUALITY = {"W-10q", "W-11q", "Q-17q", "Q-18q", "L-1q"}
 LONGEST_TEXT = 300
 MOST_UNOBSERVED = 6
@@ -134,6 +134,8 @@ def test_a_variation_point_named_in_the_text_is_referred_to(one: Clause) -> None
         ("A-2", {"async-alloc", "bounded-memory"}),
         ("L-1", {"statistics"}),
         ("L-1q", set()),
+        ("D-1", set()),
+        ("D-2", set()),
     ],
 )
 def test_what_gates_a_clause(name: str, capabilities: set[str]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import os
 import sys
 import threading
 import time
 from pathlib import Path
 
-from minimal_backend import HostBuffer, HostDevice
+from minimal_backend import HostBuffer, HostDevice, HostSemaphore
 
 from pytest_cuda2hal.backends.reference import ReferenceDevice
 from pytest_cuda2hal.backends.reference.semaphore import ReferenceSemaphore
@@ -138,6 +139,93 @@ class Dying(HostDevice):
         if size == 13:
             os._exit(9)
         return HostBuffer(size)
+
+
+class CopiesNothing(HostDevice):
+    """Accepts a copy and makes its signal, and copies nothing."""
+
+    def queue_execute(self, commands, *, wait=(), signal=(), queue=0):
+        super().queue_execute([], wait=wait, signal=signal, queue=queue)
+
+
+class EndlessSemaphore(HostSemaphore):
+    def wait(self, value, timeout=None):
+        threading.Event().wait()
+
+
+class WaitsForEver(HostDevice):
+    """A wait never returns, reached or not."""
+
+    def create_semaphore(self, initial_value=0):
+        return EndlessSemaphore(initial_value)
+
+
+class Crashing(HostDevice):
+    """Takes the process with it when anything is submitted."""
+
+    def queue_execute(self, commands, *, wait=(), signal=(), queue=0):
+        ctypes.string_at(0)
+
+
+class HoldsTheLock(HostDevice):
+    """Sleeps for ever with the interpreter's lock held when anything is submitted."""
+
+    def queue_execute(self, commands, *, wait=(), signal=(), queue=0):
+        ctypes.PyDLL(None).sleep(600)
+
+
+class Quitting(HostDevice):
+    """Ends the process when anything is submitted."""
+
+    def queue_execute(self, commands, *, wait=(), signal=(), queue=0):
+        os._exit(5)
+
+
+class HastySemaphore(HostSemaphore):
+    def wait(self, value, timeout=None):
+        if timeout is None or self.query() >= value:
+            super().wait(value, timeout)
+
+
+class Hasty(HostDevice):
+    """A wait that times out looks like one that was reached."""
+
+    def create_semaphore(self, initial_value=0):
+        return HastySemaphore(initial_value)
+
+
+class RaisesInCopy(HostDevice):
+    """A submission with a command raises two lines."""
+
+    def queue_execute(self, commands, *, wait=(), signal=(), queue=0):
+        if commands:
+            raise LookupError("no such queue\nask somebody else")
+        super().queue_execute(commands, wait=wait, signal=signal, queue=queue)
+
+
+class NeverDone(HostDevice):
+    """Accepts work, never does it, and cannot be closed then."""
+
+    def queue_execute(self, commands, *, wait=(), signal=(), queue=0):
+        pass
+
+    def close(self):
+        threading.Event().wait()
+
+
+class CrashesAtTheEnd(HostDevice):
+    """Takes the process with it when it is closed."""
+
+    def close(self):
+        ctypes.string_at(0)
+
+
+class TwoOfAKind(HostDevice):
+    info = dataclasses.replace(HostDevice.info, count=2)
+
+
+class NoneOfAKind(HostDevice):
+    info = dataclasses.replace(HostDevice.info, count=0)
 
 
 class Whole(ReferenceDevice):

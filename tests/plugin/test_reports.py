@@ -8,6 +8,11 @@ import sys
 
 import pytest
 
+from pytest_cuda2hal.outcome import Outcome
+from pytest_cuda2hal.schema import violations
+
+NONE = {outcome.value: 0 for outcome in Outcome}
+
 CASES = """
     import pytest
     from pytest_cuda2hal.hal import Capability
@@ -65,11 +70,14 @@ def test_report(report):
     path, document = report
     assert set(document) == {
         *("format", "suite", "contract", "effort", "date", "machine", "backends", "counts", "cases"),
+        *("profile", "order", "isolated", "shard", "exitcode", "answers", "baseline"),
     }
-    assert document["format"] == 1
+    assert document["format"] == 2
+    assert document["exitcode"] == 1
+    assert list(violations(document)) == []
     assert document["counts"] == {
-        "whole": {"pass": 3, "fail": 2, "hang": 1, "crash": 0, "unsupported": 0, "set aside": 0},
-        "incomplete": {"pass": 2, "fail": 2, "hang": 1, "crash": 0, "unsupported": 1, "set aside": 0},
+        "whole": NONE | {"pass": 3, "fail": 2, "hang": 1},
+        "incomplete": NONE | {"pass": 2, "fail": 2, "hang": 1, "unsupported": 1},
     }
     assert [backend["spec"] for backend in document["backends"]] == ["whole", "incomplete"]
     assert document["backends"][1]["emulated"] == ["wait-any"]
@@ -78,6 +86,7 @@ def test_report(report):
     for case in cases.values():
         assert set(case) == {
             *("case", "backend", "outcome", "clauses", "seconds", "message", "evidence", "quality", "variations"),
+            *("details", "known", "judgement"),
         }
     passed = cases["whole", "test_it::test_pass"]
     assert (passed["outcome"], passed["clauses"], passed["evidence"]) == ("pass", ["TL-1", "Q-1"], "")

@@ -28,7 +28,7 @@ def main(kind: str, completion: str) -> None:
     for queue in range(2, QUEUES):
         device.queue_execute([Fill(buffers[queue], 7)], wait=[begin @ 1], signal=[done[queue] @ 1], queue=queue)
     released.open()
-    stuck = []
+    stuck: list[int] = []
     for queue in range(2, QUEUES):
         try:
             done[queue].wait(1, SOON if not stuck else 0.1)

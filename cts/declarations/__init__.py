@@ -1,0 +1,1 @@
+"""D: what a device declares, and what it turns out to have."""

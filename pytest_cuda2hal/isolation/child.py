@@ -1,0 +1,187 @@
+"""The child: pytest with the arguments of the run, which waits to be told which case to run."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import json
+import os
+import sys
+import threading
+import warnings
+from multiprocessing.connection import Client, Connection
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from ..observation.journal import Journal, set_journal
+from .output import marker
+
+#: Seconds by which the C watchdog is later than the supervisor's deadline, who looks at the process first.
+WATCHDOG_DELAY = 3.0
+#: Seconds that a device may take to show that the process is still good for the next case.
+HEALTH_DEADLINE = 2.0
+
+
+def main() -> None:
+    """Entry point of the process: what it is to do comes on standard input, as JSON."""
+    settings: dict[str, Any] = json.load(sys.stdin.buffer)
+    connection: Connection[Any, Any] = Client(settings["address"], authkey=bytes.fromhex(settings["key"]))
+    # Capturing is the supervisor's: what a process that dies had captured by itself would be lost.
+    arguments = [*settings["arguments"], "--capture=no"]
+    with open(settings["stacks"], "w", encoding="utf-8") as stacks:  # noqa: PTH123 - its descriptor is what counts
+        child = Child(connection, settings, stacks)
+        pytest.main(arguments, plugins=[child])
+        with contextlib.suppress(OSError):
+            connection.close()
+    sys.exit(0)
+
+
+class Child:
+    """The plugin that turns a pytest session into one that is told what to run."""
+
+    def __init__(self, connection: Connection[Any, Any], settings: dict[str, Any], stacks: IO[str]) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._stacks = stacks
+        self._config: pytest.Config
+        self._printed_to = sys.stdout
+        self._marker = marker(settings["token"])
+        self._nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open as long as the process
+        self._limit = 0.0
+        self._journal = Journal.create(Path(settings["journal"]))
+        self._deviated: list[str] = []
+
+    # --- a session of this kind
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_cmdline_main(self, config: pytest.Config) -> None:
+        """Be to other plugins what a pytest-xdist worker is: reports are written, and orders made, elsewhere."""
+        self._config = config
+        config.__dict__["workerinput"] = self._settings["workerinput"]
+        config.__dict__["workeroutput"] = {}
+        quiet = {
+            "numprocesses": None,
+            "maxprocesses": None,
+            "dist": "no",
+            "tx": [],
+            "distload": False,
+            "looponfail": False,
+            "usepdb": False,
+            "maxfail": 0,
+            "basetemp": self._settings["basetemp"],
+        }
+        for name, value in quiet.items():
+            if hasattr(config.option, name):
+                setattr(config.option, name, value)
+        # For pytest's terminal reporter, which is made next: what reaches the real one is what the cases print.
+        self._printed_to, sys.stdout = sys.stdout, self._nowhere
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionstart(self) -> None:
+        """Write stacks where they survive the process; pytest's own plugin has had its turn."""
+        sys.stdout = self._printed_to
+        more: dict[str, Any] = {"c_stack": True} if sys.version_info >= (3, 14) else {}
+        faulthandler.enable(file=self._stacks, all_threads=True, **more)
+        set_journal(self._journal)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Run what the supervisor says until it says no more, or has gone."""
+        items = {item.nodeid: item for item in session.items}
+        self._tell({"ready": sorted(items)})
+        while (command := self._next()) is not None and "end" not in command:
+            self._run(command, items)
+        return True
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Pass on what went wrong before there were cases."""
+        if report.failed:
+            self._tell({"trouble": str(report.longrepr)[-4000:]})
+
+    def pytest_internalerror(self, excrepr: object) -> None:
+        """The same, for a defect of a plugin."""
+        self._tell({"trouble": str(excrepr)[-4000:]})
+
+    def pytest_runtest_logstart(self) -> None:
+        """Arm the watchdog here, inside of pytest's own, of which there can be but one."""
+        faulthandler.dump_traceback_later(self._limit + WATCHDOG_DELAY, exit=True, file=self._stacks)
+
+    def pytest_warning_recorded(
+        self, warning_message: warnings.WarningMessage, when: str, nodeid: str, location: object
+    ) -> None:
+        """Hand a warning over."""
+        self._tell(
+            {
+                "warning": str(warning_message.message),
+                "category": warning_message.category.__name__,
+                "filename": warning_message.filename,
+                "line": warning_message.lineno,
+                "when": when,
+                "nodeid": nodeid,
+                "location": location,
+            }
+        )
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Hand a report over."""
+        data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
+        outcome = getattr(report, "hal_case", {}).get("outcome", "")
+        if report.failed and outcome:
+            self._deviated.append(outcome)
+        self._tell({"report": data})
+
+    # --- one case
+
+    def _run(self, command: dict[str, Any], items: dict[str, pytest.Item]) -> None:
+        item, following = items.get(command["run"]), items.get(command["next"])
+        if item is None:
+            self._tell({"missing": command["run"]})
+            return
+        self._limit = command["limit"]
+        self._deviated.clear()
+        self._journal.begin_case(item.nodeid)
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        replace = self._spoilt(item) if self._deviated else ""
+        faulthandler.cancel_dump_traceback_later()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # whatever a case made of them
+                stream.flush()
+        for descriptor in (1, 2):
+            with contextlib.suppress(OSError):
+                os.write(descriptor, self._marker)
+        self._tell({"done": True, "replace": replace})
+
+    def _spoilt(self, item: pytest.Item) -> str:
+        """Say why the next case should not run in this process, after one that deviated; empty if it may."""
+        for outcome in ("hang", "device lost"):
+            if outcome in self._deviated:
+                return f"it had a case that ended as '{outcome}'"
+        gc.collect()  # what the case left may be what is wrong
+        seen: list[str] = []
+
+        def try_a_device() -> None:
+            from ..lifetime import health
+
+            seen.append(health(item))
+
+        thread = threading.Thread(target=try_a_device, name="health", daemon=True)
+        thread.start()
+        thread.join(HEALTH_DEADLINE)
+        return seen[0] if seen else f"a new device did nothing within {HEALTH_DEADLINE:g} s"
+
+    # --- messages
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):
+            self._connection.send_bytes(json.dumps(message, default=str).encode())
+
+    def _next(self) -> dict[str, Any] | None:
+        try:
+            command: dict[str, Any] = json.loads(self._connection.recv_bytes())
+        except (EOFError, OSError):
+            return None  # the supervisor has gone, and so shall we
+        return command
