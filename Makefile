@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 PIP := $(RUN) pip --disable-pip-version-check --quiet
 
-.PHONY: help cts seeds bench test lint types docs build clean
+.PHONY: help cts seeds bench findings zoo zoo-full test lint types docs build clean
 N ?= 20
 SIM := cuda-sim:seed={n}
 SIMULATED := $(SIM) $(SIM):completion=host-function $(SIM):queues=4 $(SIM):event_pool_capacity=1
@@ -12,7 +12,7 @@ SIMULATED := $(SIM) $(SIM):completion=host-function $(SIM):queues=4 $(SIM):event
 .DEFAULT_GOAL := help
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 cts: $(VENV)/stamp ## Run the conformance suite on every backend that this machine can run
 	$(RUN) pytest_cuda2hal matrix
@@ -26,6 +26,15 @@ seeds: $(VENV)/stamp ## Run the suite on cuda-sim with N seeds (20) in each conf
 
 bench: $(VENV)/stamp ## Measure cuda, iree:cuda and the raw driver calls; needs a GPU, keeps the page of results
 	$(VENV)/bin/python benchmarks/timeline.py --backend=cuda --backend=iree:cuda --raw --output=docs/results/timeline
+
+findings: $(VENV)/stamp ## Write the page of findings on IREE's drivers anew from docs/results/reports
+	$(VENV)/bin/python tools/findings.py
+
+zoo: $(VENV)/stamp ## Run the suite against each backend that is wrong on purpose, until it is caught
+	$(VENV)/bin/python tools/zoo.py
+
+zoo-full: $(VENV)/stamp ## Run the whole suite against every one of them; keeps the kill matrix, can be resumed
+	$(VENV)/bin/python tools/zoo.py --full --output docs/results/zoo
 
 lint: $(VENV)/stamp ## Check style, format and types
 	$(RUN) ruff check .

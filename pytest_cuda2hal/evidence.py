@@ -23,6 +23,7 @@ SECTION = "HAL conformance"
 #: How much of a message a report repeats.
 MESSAGE_LINES = 30
 _PYTEST = Path(_pytest.__file__).resolve().parent
+_HEALTHY = pytest.StashKey[dict[str, str]]()
 #: A case that needs one of these loses its device, or work on it, on purpose.
 _LOSING = frozenset({Capability.FAULT_INJECTION, Capability.DEVICE_LOSS_INJECTION})
 
@@ -36,17 +37,30 @@ def complete_report(item: pytest.Item, call: pytest.CallInfo[Any], report: pytes
         details: dict[str, Any] = {"stage": report.when}
         evidence = ""
         if report.failed:
+            if well := _healthy(item).get(_backend(item)):
+                details["last_healthy"] = well
             evidence = _evidence(item, call, state, details)
             state.lost = _loss(item, call, state)
             if state.lost:
                 details["device"] = state.lost
                 evidence += f"\n\nafter it  the device is lost: {state.lost}"
             report.sections.append((SECTION, evidence))
-        outcome = _outcome(call, report, state)
+        outcome = _outcome(item, call, report, state)
         message = str(call.excinfo.value) if call.excinfo is not None else ""
         attach(report, item, case_data(item, outcome, report.duration, message, evidence, details))
     if report.when == "teardown":
+        if state.passed and report.passed:
+            _healthy(item)[_backend(item)] = case_id(item)
         state.devices.clear()  # an item lives as long as the session: the logs of all devices would stay alive
+
+
+def _healthy(item: pytest.Item) -> dict[str, str]:
+    """Return the newest case of each backend that passed, in this process."""
+    return item.config.stash.setdefault(_HEALTHY, {})
+
+
+def _backend(item: pytest.Item) -> str:
+    return str(item.callspec.params["hal_backend"])  # type: ignore[attr-defined]
 
 
 def case_data(
@@ -56,7 +70,7 @@ def case_data(
     state = CaseState.of(item)
     return {
         "case": case_id(item),
-        "backend": item.callspec.params["hal_backend"],  # type: ignore[attr-defined]
+        "backend": _backend(item),
         "clauses": state.clauses,
         "outcome": outcome.value,
         "seconds": round(seconds, 6),
@@ -84,7 +98,7 @@ def attach(report: pytest.TestReport, item: pytest.Item, data: dict[str, Any]) -
         kept.user_properties[:] = [pair for pair in kept.user_properties if pair[0] not in names] + properties
 
 
-def _outcome(call: pytest.CallInfo[Any], report: pytest.TestReport, state: CaseState) -> Outcome:
+def _outcome(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport, state: CaseState) -> Outcome:
     error = call.excinfo
     if report.passed or error is None:
         return Outcome.PASS
@@ -96,10 +110,10 @@ def _outcome(call: pytest.CallInfo[Any], report: pytest.TestReport, state: CaseS
         return Outcome.HANG
     if isinstance(error.value, OtherAnswer) and error.value.is_known:
         return Outcome.VARIATION
-    return Outcome.ERROR if _is_of_the_harness(error) else Outcome.FAIL
+    return Outcome.ERROR if _is_of_the_harness(error, item) else Outcome.FAIL
 
 
-def _is_of_the_harness(error: pytest.ExceptionInfo[BaseException]) -> bool:
+def _is_of_the_harness(error: pytest.ExceptionInfo[BaseException], item: pytest.Item) -> bool:
     """Tell whether neither the HAL raised this nor a case on purpose: a defect of the case, of pytest, or of ours."""
     if isinstance(error.value, (HalError, UnsupportedOperation, pytest.fail.Exception, Warning)):
         return False
@@ -112,8 +126,10 @@ def _is_of_the_harness(error: pytest.ExceptionInfo[BaseException]) -> bool:
         return True
     if isinstance(error.value, AssertionError):
         return False
-    return last.is_relative_to(suite_folder()) or (
-        last.is_relative_to(package) and not last.is_relative_to(package / "backends")
+    return (
+        last == item.path.resolve()
+        or last.is_relative_to(suite_folder())
+        or (last.is_relative_to(package) and not last.is_relative_to(package / "backends"))
     )
 
 
@@ -144,6 +160,8 @@ def _evidence(item: pytest.Item, call: pytest.CallInfo[Any], state: CaseState, d
         operations += blocks[-1]
     if operations:
         details["operations"] = operations
+    if "last_healthy" in details:
+        blocks.append([f"last healthy case  {details['last_healthy']}"])
     blocks.append([f"replay    {replay(item)}"])
     return joined(blocks)
 
@@ -186,5 +204,4 @@ def replay(item: pytest.Item) -> str:
         target = f"--pyargs {shlex.quote('::'.join(['.'.join(['pytest_cuda2hal.cts', *parts]), name]))}"
     else:
         target = shlex.quote(item.nodeid)
-    backend = item.callspec.params["hal_backend"]  # type: ignore[attr-defined]
-    return f"pytest {target} --backend={shlex.quote(backend)}"
+    return f"pytest {target} --backend={shlex.quote(_backend(item))}"

@@ -10,6 +10,9 @@ import pytest
 
 from .verdicts import Verdict
 
+#: Notes on a baseline that a summary has room for.
+_NOTES = 3
+
 if TYPE_CHECKING:
     from .baseline import Facts
     from .plugin import Run
@@ -21,7 +24,10 @@ def finish(run: Run, session: pytest.Session) -> None:
         return
     if run.baseline is not None and run.has_verdicts:
         run.baseline_problems = _problems(run)
-        run.notes += run.baseline.notes(_seen(run))
+        notes = run.baseline.notes(_seen(run))
+        run.notes += notes[:_NOTES]
+        if len(notes) > _NOTES:
+            run.notes.append(f"and {len(notes) - _NOTES} more about {run.baseline.path}")
         if run.baseline_problems and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
     for option, path, write in (
@@ -121,6 +127,8 @@ def _write_baseline(run: Run, path: str, exitcode: int) -> None:
     from .baseline_file import Deviation, write_baseline
 
     del exitcode
+    if not run.has_verdicts:
+        raise ValueError("no case ran, so nothing was written")
     deviations = [
         Deviation(one.case, one.backend, one.outcome, one.message, facts)
         for one in run.verdicts.all()
@@ -128,4 +136,5 @@ def _write_baseline(run: Run, path: str, exitcode: int) -> None:
     ]
     previous = run.baseline or (Baseline.load(path) if Path(path).exists() else None)
     ran = [(one.case, facts) for one in run.verdicts.all() if (facts := run.facts(one.backend)) is not None]
-    write_baseline(path, deviations, previous=previous, today=date.today(), seen=ran)
+    written = write_baseline(path, deviations, previous=previous, today=date.today(), seen=ran)
+    run.notes.append(f"wrote {len(written.entries)} known deviations to {path}; give each a reason")

@@ -35,6 +35,14 @@ def case_id(item: pytest.Item) -> str:
     return f"{module}::{without_backend(name, backend if isinstance(backend, str) else None)}"
 
 
+def case_key(item: pytest.Item) -> str:
+    """Return what tells a case from every other one of a run, in every process of it.
+
+    A node id does not: where several modules are named on the command line, it may lack their folders.
+    """
+    return f"{case_id(item)} @ {item.callspec.params['hal_backend']}"  # type: ignore[attr-defined]
+
+
 def case_id_of_node(nodeid: str, backend: str) -> str:
     """Return the identity within a node id, where there is no item to ask."""
     path, _, name = nodeid.partition("::")

@@ -52,7 +52,7 @@ def finish_device(device: ObservedDevice, before: Statistics | None, *, passed: 
     finally:
         if not clean:
             end_unfinished_work(device)
-        if clean or not _unfinished(device) or device.rules.usual("close-with-pending") is not None:
+        if clean or not _unfinished(device) or device.declared_rules.usual("close-with-pending") is not None:
             _close(device)
         else:
             # Closing would be undefined, and was seen to hang the process with the GIL held.
@@ -87,9 +87,8 @@ def loss(device: ObservedDevice) -> str:
     return "" if free is None else _try_out(device.inner, free)
 
 
-def health(item: pytest.Item) -> str:
-    """Open a new device of the case's backend and say what is wrong with it; empty if it works."""
-    backend: Resolved = item.funcargs["hal_backend"]  # type: ignore[attr-defined]
+def health(backend: Resolved) -> str:
+    """Open a new device and say what is wrong with it; empty if it works."""
     try:
         device = backend.open_device()
     except Exception as error:  # noqa: BLE001 - whatever it is, the next case would meet it too

@@ -21,6 +21,11 @@ def print_backends(registry: Registry) -> None:
         ]
         if options:
             print(f"    options: {', '.join(options)}")
+        if not backend.listed:
+            print(
+                f"    {len(backend.variants)} variants, such as {name}:{next(iter(backend.variants), '')}; not probed"
+            )
+            continue
         for variant, summary in backend.variants.items() or [("", "")]:
             text = f"{name}:{variant}" if variant else name
             title = f"{text} ({summary})" if summary else text

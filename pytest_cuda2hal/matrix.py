@@ -83,6 +83,8 @@ def _every_backend() -> list[str]:
         except SpecError:
             others.append(name)  # somebody's broken registration; the probe will say what is wrong with it
             continue
+        if not backend.listed:
+            continue
         texts = [f"{name}:{variant}" for variant in backend.variants] or [name]
         (own if backend.own else others).extend(texts)
     return own + others

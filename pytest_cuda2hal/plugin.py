@@ -229,6 +229,11 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     return int(pytest.ExitCode.OK)
 
 
+def run_of(config: pytest.Config) -> Run:
+    """Return the run that a configuration belongs to."""
+    return config.stash[_RUN]
+
+
 def is_case(item: pytest.Item) -> bool:
     """Whether an item runs on one of our backends: its `hal_backend` is ours, not an overriding one."""
     callspec = getattr(item, "callspec", None)

@@ -250,8 +250,12 @@ def read_settings(config: pytest.Config) -> Settings:
 
 
 def _given(config: pytest.Config, name: str) -> str | None:
+    """Return a file that the command line names, or the ini file, from whose folder the latter counts."""
     text: str | None = config.getoption(name)
-    return (config.getini(name) or None) if text is None else text
+    if text is None and (named := config.getini(name)):
+        folder = config.inipath.parent if config.inipath is not None else config.rootpath
+        text = str(folder / named)
+    return text
 
 
 def _seconds(option: str, text: str) -> float:

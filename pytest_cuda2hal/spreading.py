@@ -22,7 +22,9 @@ def device_choices(probes: list[Any], variables: dict[str, str]) -> dict[str, di
         variable = variables.get(answer.spec, "")
         if variable and answer.devices > 1:
             visible = [part.strip() for part in os.environ.get(variable, "").split(",") if part.strip()]
-            choices[answer.spec] = {"variable": variable, "values": visible or list(map(str, range(answer.devices)))}
+            # What comes after a device that is not there does not count, so there may be fewer than are named.
+            values = visible[: answer.devices] or [str(number) for number in range(answer.devices)]
+            choices[answer.spec] = {"variable": variable, "values": values}
     return choices
 
 
@@ -44,7 +46,9 @@ def tell_worker(node: Any, run: Run, probes_input: str) -> None:
     variables = {}
     for answer in probes:
         resolved = run.resolve(answer.spec)
-        variables[answer.spec] = resolved.backend.device_variables.get(resolved.spec.variant or "", "")
+        # What follows the colon of package.module:Factory is no variant.
+        variant = (resolved.spec.variant or "") if resolved.backend.variants else ""
+        variables[answer.spec] = resolved.backend.device_variables.get(variant, "")
     node.workerinput[INPUT] = device_choices(probes, variables)
 
 

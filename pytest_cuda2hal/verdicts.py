@@ -42,20 +42,20 @@ class Verdicts:
     """Every verdict of a run; in a run with xdist, of all its workers."""
 
     def __init__(self, specs: list[str]) -> None:
-        self._by_node: dict[str, Verdict] = {}
+        self._verdicts: dict[tuple[str, str], Verdict] = {}
         # The report of a crash has a node id only; the spec is the part of it to leave out.
         self._specs = specs
 
     def __len__(self) -> int:
-        return len(self._by_node)
+        return len(self._verdicts)
 
     def all(self) -> list[Verdict]:
         """Return the verdicts, sorted by backend and case."""
-        return sorted(self._by_node.values(), key=lambda verdict: (verdict.backend, verdict.case))
+        return sorted(self._verdicts.values(), key=lambda verdict: (verdict.backend, verdict.case))
 
     def count(self, outcome: Outcome, backend: str | None = None) -> int:
         """Count the verdicts of an outcome, of one backend or of all."""
-        return sum(v.outcome is outcome and backend in (None, v.backend) for v in self._by_node.values())
+        return sum(v.outcome is outcome and backend in (None, v.backend) for v in self._verdicts.values())
 
     def add(self, report: pytest.TestReport) -> None:
         """Take a report; a later stage that failed overrules an earlier one that passed."""
@@ -64,11 +64,12 @@ class Verdicts:
             if str(report.when) == "???":  # xdist's report about a case whose worker died
                 self._add_crash(report)
             return
-        old = self._by_node.get(report.nodeid)
+        key = (data["backend"], data["case"])
+        old = self._verdicts.get(key)
         new = Verdict(**{**data, "outcome": Outcome(data["outcome"])})
         if old is not None and (not new.outcome.deviates or old.outcome not in (Outcome.PASS, Outcome.UNSUPPORTED)):
             return
-        self._by_node[report.nodeid] = new
+        self._verdicts[key] = new
 
     def _add_crash(self, report: pytest.TestReport) -> None:
         from .identity import case_id_of_node, without_backend
@@ -78,5 +79,6 @@ class Verdicts:
         for backend in sorted(self._specs, key=len, reverse=True):
             if without_backend(name, backend) != name:
                 case = case_id_of_node(report.nodeid, backend)
-                self._by_node[report.nodeid] = Verdict(case, backend, Outcome.CRASH, message=text, evidence=text)
+                crash = Verdict(case, backend, Outcome.CRASH, message=text, evidence=text)
+                self._verdicts[backend, case] = crash
                 return

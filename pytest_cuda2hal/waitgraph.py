@@ -20,6 +20,10 @@ EXPLAINED_POINTS: Final = 4
 _NAMED: Final = 6
 
 
+#: Seconds in a call below which it is not said how many.
+_WORTH_SAYING: Final = 0.1
+
+
 class Kind(enum.StrEnum):
     """What a node stands for."""
 
@@ -180,7 +184,7 @@ class _Words:
         elif node.state is State.WAITING:
             line = f"{node.label} waits for {awaited}, for {node.seconds or 0:.1f} s now"
         else:
-            since = "" if node.seconds is None else f", for {node.seconds:.1f} s"
+            since = "" if (node.seconds or 0) < _WORTH_SAYING else f", for {node.seconds:.1f} s"
             line = f"{node.label} is in {node.detail}{since}"
         self.lines.append(line)
         for target in targets[:EXPLAINED_POINTS]:

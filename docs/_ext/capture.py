@@ -15,16 +15,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = "pytest --pyargs pytest_cuda2hal.cts"
-GUARDS = "--max-worker-restart=1000 -o faulthandler_timeout=40 -o faulthandler_exit_on_timeout=true"
 FAILING = "test_work_waits_for_the_host"
 HANGING = "consumer_submitted_before_its_producer"
 
 #: Name -> command.
 CAPTURES = {
     "reference": f"{SUITE} --backend=reference -q",
-    "iree": f"{SUITE} --backend=iree:local-task -q --tb=no -n 1 {GUARDS}",
+    "iree": f"{SUITE} --backend=iree:local-task -q --tb=no",
     "failure": f"{SUITE} --backend=saboteurs:open_saboteur:clause=Q-1 -k {FAILING} --tb=short",
     "hang": f"{SUITE} --backend=forgetful:open_forgetful -k {HANGING} --tb=short --hal-deadline=2",
+    "crash": f"{SUITE}.transfers --backend=imperfect_hal:ImperfectDevice -k copy-source-far-away --tb=short",
     "minimal": f"{SUITE}.transfers --backend=minimal_backend:HostDevice -q",
     "list-backends": "pytest --list-backends",
     "misspelt": f"{SUITE} --backend=refrence",

@@ -78,7 +78,7 @@ def environment() -> str:
 def commands() -> str:
     """Return what ``python -m pytest_cuda2hal`` says of itself and of its commands."""
     blocks = []
-    for command in ("", "matrix", "repeat", "table", "probe"):
+    for command in ("", "matrix", "repeat", "table", "probe", "merge", "schema"):
         arguments = [*([command] if command else []), "--help"]
         done = subprocess.run(
             [sys.executable, "-m", "pytest_cuda2hal", *arguments],

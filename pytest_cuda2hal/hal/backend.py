@@ -39,6 +39,9 @@ class Backend:
     #: Variant (``""`` without one) -> the environment variable that chooses among several devices of this machine by
     #: their numbers, as ``CUDA_VISIBLE_DEVICES`` does. With it, pytest-xdist workers are spread over the devices.
     device_variables: Mapping[str, str] = field(default_factory=dict)
+    #: False for what is no subject by itself, such as backends that are wrong on purpose: the matrix leaves it out, and
+    #: the listing its variants.
+    listed: bool = True
     #: True for this package's own HALs: every case must pass and none may be skipped.
     own: bool = False
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import gc
 import json
 import os
+import signal
 import sys
 import threading
 import warnings
@@ -16,11 +18,16 @@ from typing import IO, Any
 
 import pytest
 
+from ..case import CaseState
+from ..identity import case_key
 from ..observation.journal import Journal, set_journal
+from ..plugin import is_case, run_of
+from ..running import spec_of
 from .output import marker
 
 #: Seconds by which the C watchdog is later than the supervisor's deadline, who looks at the process first.
 WATCHDOG_DELAY = 3.0
+_PR_SET_PDEATHSIG = 1
 #: Seconds that a device may take to show that the process is still good for the next case.
 HEALTH_DEADLINE = 2.0
 
@@ -28,6 +35,7 @@ HEALTH_DEADLINE = 2.0
 def main() -> None:
     """Entry point of the process: what it is to do comes on standard input, as JSON."""
     settings: dict[str, Any] = json.load(sys.stdin.buffer)
+    _die_with(settings["supervisor"])
     connection: Connection[Any, Any] = Client(settings["address"], authkey=bytes.fromhex(settings["key"]))
     # Capturing is the supervisor's: what a process that dies had captured by itself would be lost.
     arguments = [*settings["arguments"], "--capture=no"]
@@ -37,6 +45,15 @@ def main() -> None:
         with contextlib.suppress(OSError):
             connection.close()
     sys.exit(0)
+
+
+def _die_with(supervisor: int) -> None:
+    """Let Linux kill this process when its supervisor is killed, whatever a case is doing by then."""
+    if sys.platform == "linux":
+        with contextlib.suppress(Exception):  # another C library: the end of the connection ends the process, too
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != supervisor:
+            sys.exit(1)
 
 
 class Child:
@@ -90,7 +107,7 @@ class Child:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run what the supervisor says until it says no more, or has gone."""
-        items = {item.nodeid: item for item in session.items}
+        items = {case_key(item): item for item in session.items if is_case(item)}
         self._tell({"ready": sorted(items)})
         while (command := self._next()) is not None and "end" not in command:
             self._run(command, items)
@@ -143,7 +160,8 @@ class Child:
             return
         self._limit = command["limit"]
         self._deviated.clear()
-        self._journal.begin_case(item.nodeid)
+        CaseState.forget(item)  # a flaky case runs several times
+        self._journal.begin_case(command["run"])
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         replace = self._spoilt(item) if self._deviated else ""
         faulthandler.cancel_dump_traceback_later()
@@ -166,7 +184,7 @@ class Child:
         def try_a_device() -> None:
             from ..lifetime import health
 
-            seen.append(health(item))
+            seen.append(health(run_of(item.config).resolve(spec_of(item))))
 
         thread = threading.Thread(target=try_a_device, name="health", daemon=True)
         thread.start()

@@ -50,6 +50,7 @@ class ChildProcess:
                 "address": listener.address,
                 "key": key.hex(),
                 "token": token,
+                "supervisor": os.getpid(),
                 "journal": str(self.journal),
                 "stacks": str(self.stacks),
             }
@@ -93,8 +94,11 @@ class ChildProcess:
         while thread.is_alive() and time.monotonic() < deadline and self._process.poll() is None:
             thread.join(0.01)
         if not accepted:
+            status = self._process.poll()
+            how = "it did not start in time" if status is None else f"it ended before it was ready ({ending(status)})"
             self.kill()
-            raise ChildEnded("it ended before it was ready" if self._process.returncode else "it did not start in time")
+            printed = "\n".join(text.strip() for text in (self._out.of_the_last_case(), self._err.of_the_last_case()))
+            raise ChildEnded(f"{how}\n{printed.strip()[-4000:]}".rstrip())
         return accepted[0]
 
     def send(self, message: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ..identity import case_id
+from ..identity import case_id, case_key
 from ..outcome import Outcome
 from .child import WATCHDOG_DELAY
 from .process import START_DEADLINE, ChildEnded, ChildProcess, ending
@@ -77,19 +77,19 @@ class Supervisor:
         self.started = 0
 
     def run(self, item: pytest.Item, spec: str, following: str) -> Run:
-        """Run an item of a backend; ``following`` is the node id that will come next, or nothing."""
+        """Run an item of a backend; ``following`` is the key of the case that will come next, or nothing."""
         begin = time.monotonic()
         try:
             child = self._ready_child(spec)
         except _NotReady as trouble:
             return Run(ended=Ended(Outcome.ERROR, str(trouble), when="setup", seconds=time.monotonic() - begin))
-        if item.nodeid not in self._known:
+        if case_key(item) not in self._known:
             what = f"the supervised process did not collect {item.nodeid}; collect the same cases in each process"
             return Run(ended=Ended(Outcome.ERROR, what, when="setup"))
         begin = time.monotonic()
         run = Run()
         try:
-            child.send({"run": item.nodeid, "next": following, "limit": self._limit})
+            child.send({"run": case_key(item), "next": following, "limit": self._limit})
             replace = self._follow(child, run, begin)
         except ChildEnded:
             run.ended = self._examine(child, "")

@@ -72,15 +72,20 @@ def buffer_name(buffer: Buffer) -> str:
     return buffer.name if isinstance(buffer, ObservedBuffer) else "?"
 
 
+def place(buffer: Buffer, offset: int) -> str:
+    """Return what messages call a place in a buffer."""
+    return f"{buffer_name(buffer)}+{offset}" if offset else buffer_name(buffer)
+
+
 def command_text(command: Command) -> str:
     """Return what messages call a command."""
     match command:
-        case Fill(target):
-            return f"fill({buffer_name(target)})"
-        case Copy(source, target):
-            return f"copy({buffer_name(source)} → {buffer_name(target)})"
-        case Update(target):
-            return f"update({buffer_name(target)})"
+        case Fill(target, _, offset):
+            return f"fill({place(target, offset)})"
+        case Copy(source, target, source_offset, target_offset):
+            return f"copy({place(source, source_offset)} → {place(target, target_offset)})"
+        case Update(target, _, offset):
+            return f"update({place(target, offset)})"
         case Hold():
             return "hold"
         case Fault():

@@ -31,7 +31,7 @@ from ..hal import (
 )
 from .buffers import ObservedBuffer
 from .calls import Call, WaitCall, calls_of_new_device, facts_text, in_call, points_of
-from .commands import ObservedCommandBuffer, buffer_name, command_text, inner_buffer, inner_commands
+from .commands import ObservedCommandBuffer, buffer_name, command_text, inner_buffer, inner_commands, place
 from .commands import ObservedLatch as ObservedLatch
 from .log import Log
 from .naming import assigned_name
@@ -78,6 +78,11 @@ class ObservedDevice(Device):
     def rules(self) -> Profile:
         """The answers that the backend says it gives."""
         return PROFILES[self.profile]
+
+    @property
+    def declared_rules(self) -> Profile:
+        """The same, whatever profile the run judges by: what is undefined there is not to be done to the HAL."""
+        return PROFILES[self.inner.profile]
 
     @property
     def must_be_whole(self) -> bool:
@@ -188,7 +193,7 @@ class ObservedDevice(Device):
         signal: Iterable[Timepoint] = (),
         queue: int = 0,
     ) -> None:
-        with self._submitting("queue_fill", f"fill({buffer_name(target)})", wait, signal, queue) as lent:
+        with self._submitting("queue_fill", f"fill({place(target, offset)})", wait, signal, queue) as lent:
             self.inner.queue_fill(
                 inner_buffer(target),
                 pattern,
@@ -211,7 +216,7 @@ class ObservedDevice(Device):
         signal: Iterable[Timepoint] = (),
         queue: int = 0,
     ) -> None:
-        what = f"copy({buffer_name(source)} → {buffer_name(target)})"
+        what = f"copy({place(source, source_offset)} → {place(target, target_offset)})"
         with self._submitting("queue_copy", what, wait, signal, queue) as lent:
             self.inner.queue_copy(
                 inner_buffer(source),
@@ -235,7 +240,7 @@ class ObservedDevice(Device):
         queue: int = 0,
     ) -> None:
         self.need(Capability.UPDATE)
-        with self._submitting("queue_update", f"update({buffer_name(target)})", wait, signal, queue) as lent:
+        with self._submitting("queue_update", f"update({place(target, offset)})", wait, signal, queue) as lent:
             self.inner.queue_update(
                 inner_buffer(target), data, offset=offset, wait=lent.wait, signal=lent.signal, queue=queue
             )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -153,7 +155,10 @@ def test_off_and_on(suite):
         result.assert_outcomes(passed=2 if isolated else 1, failed=0 if isolated else 1)
 
 
-@pytest.mark.parametrize("arguments", [("-n", "2"), ("--order=random:3",), ("-n", "2", "--dist=loadscope")], ids=" ".join)
+ORDERS = [("-n", "2"), ("--order=random:3",), ("-n", "2", "--dist=loadscope")]
+
+
+@pytest.mark.parametrize("arguments", ORDERS, ids=" ".join)
 def test_fixtures_of_several_modules_in_any_order(suite, arguments):
     """A child is told which case really comes next, and leaves nothing of a module set up for another one."""
     for name in "abcd":
@@ -212,6 +217,21 @@ def test_a_child_that_does_not_start_is_an_error_of_the_harness(suite):
     result.stdout.fnmatch_lines(["*not in a child*"])
 
 
+def is_gone(process):
+    """Wait until a process has ended."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            os.kill(process, 0)
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except (ProcessLookupError, FileNotFoundError):
+            return
+        if state == "Z":  # nobody here waits for the children of a process that was killed
+            return
+        time.sleep(0.01)
+    pytest.fail("the child is still there")
+
+
 def test_ctrl_c_leaves_nobody_behind(suite):
     suite.case(
         """
@@ -227,14 +247,40 @@ def test_ctrl_c_leaves_nobody_behind(suite):
     )
     result = suite.run_child("--backend=reference", "--isolate")
     assert result.ret == 2
-    child = int((suite.pytester.path / "child").read_text())
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            import os
+    is_gone(int((suite.pytester.path / "child").read_text()))
 
-            os.kill(child, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.01)
-    pytest.fail("the child is still there")
+
+def test_a_killed_run_leaves_nobody_behind(suite):
+    """Not even a child that holds the interpreter's lock."""
+    suite.case(
+        """
+        import ctypes, os, signal
+        from pathlib import Path
+
+        def test_it(hal_device):
+            Path("child").write_text(str(os.getpid()))
+            ctypes.PyDLL(None).kill(os.getppid(), signal.SIGKILL)
+            while True:
+                ctypes.PyDLL(None).pause()
+        """
+    )
+    suite.run_child("--backend=reference", "--isolate")
+    is_gone(int((suite.pytester.path / "child").read_text()))
+
+
+def test_a_case_that_fails_leaves_the_process_to_the_next_if_a_new_device_works(suite):
+    suite.case(
+        """
+        import os
+        from pathlib import Path
+
+        import pytest
+
+        @pytest.mark.parametrize("number", range(3))
+        def test_it(hal_device, number):
+            Path(f"pid{number}").write_text(str(os.getpid()))
+            assert False
+        """
+    )
+    suite.run_child("--backend=reference", "--isolate").assert_outcomes(failed=3)
+    assert len({(suite.pytester.path / f"pid{number}").read_text() for number in range(3)}) == 1

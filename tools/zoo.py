@@ -1,0 +1,227 @@
+"""Who tests the tests: run the suite against the backends that are wrong on purpose, and say who was caught by what.
+
+    python tools/zoo.py                          # each deterministic defect until its first kill
+    python tools/zoo.py --full --output docs/results/zoo
+    python tools/zoo.py --rare=50 --runs=20      # those that show 1 time in 50, at full effort
+
+The first form begins with the cases that killed a defect last time (tests/zoo/first_kills*.json), then takes the cases
+of its clauses, then the whole suite. ``--full`` runs the whole suite against every one and writes OUTPUT.json and
+OUTPUT.md, the kill matrix; what is in OUTPUT.json already is not run again, so it can be stopped and resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from zoo_page import matrix_page
+
+from pytest_cuda2hal.backends.faulty import ZOO, Defect
+
+ROOT = Path(__file__).resolve().parent.parent
+KILLS = ROOT / "tests" / "zoo"
+#: Seconds for a wait of a zoo run, unless a defect needs longer; and, times this, for a case in a process of its own.
+DEADLINE, CASE_DEADLINES = 1.5, 6
+#: Seconds for a whole suite against one defect.
+LIMIT = 900.0
+CAUGHT = ("fail", "hang", "crash", "device lost", "variation")
+
+
+def first_kills() -> dict[str, list[str]]:
+    """Return the cases that killed each defect last time."""
+    kills: dict[str, list[str]] = {}
+    for path in sorted(KILLS.glob("first_kills*.json")):
+        kills.update(json.loads(path.read_text(encoding="utf-8")))
+    return kills
+
+
+def target(case: str, spec: str) -> str:
+    """Return what pytest calls a case of the suite on a backend."""
+    module, _, name = case.partition("::")
+    function, bracket, parameters = name.partition("[")
+    inner = f"{spec}-{parameters}" if bracket else f"{spec}]"
+    return f"pytest_cuda2hal.cts.{module.replace('/', '.')}::{function}[{inner}"
+
+
+def run_suite(
+    defect: Defect, targets: Sequence[str], *arguments: str, effort: str = "quick", limit: float = LIMIT
+) -> dict[str, Any]:
+    """Run cases against a defect; return its name, the cases that caught it, and how long that took."""
+    spec = f"faulty:{defect.name}"
+    deadline = max(DEADLINE, defect.deadline or 0.0)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        report, ini = Path(folder, "report.json"), Path(folder, "pytest.ini")
+        ini.write_text("[pytest]\n", encoding="utf-8")
+        command = [
+            *(sys.executable, "-P", "-m", "pytest", "--pyargs", *targets, "-q", "--tb=no", "-c", str(ini)),
+            *("-p", "no:cacheprovider", "-p", "no:randomly", f"--backend={spec}", f"--effort={effort}"),
+            *(f"--hal-deadline={deadline}", f"--hal-report={report}", "--hal-strict-quality", *arguments),
+        ]
+        if defect.hangs:
+            command += ["--isolate", f"--hal-case-deadline={deadline * CASE_DEADLINES}"]
+        ending = "ended"
+        try:
+            done = subprocess.run(
+                command,
+                cwd=folder,
+                env={**os.environ, "PYTHONSAFEPATH": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=limit,
+                check=False,
+            )
+            if done.returncode not in (0, 1):
+                ending = f"exit code {done.returncode}: {done.stdout.decode(errors='replace').strip()[-300:]}"
+        except subprocess.TimeoutExpired:
+            ending = f"not done after {limit:g} s"
+        cases = json.loads(report.read_text(encoding="utf-8"))["cases"] if report.exists() else []
+    return {
+        "defect": defect.name,
+        "seconds": round(time.monotonic() - began, 2),
+        "ending": ending,
+        "cases": sorted(case["case"] for case in cases),
+        "kills": [_kill(case, defect) for case in cases if case["outcome"] in CAUGHT],
+    }
+
+
+def _kill(case: dict[str, Any], defect: Defect) -> dict[str, Any]:
+    return {
+        "case": case["case"],
+        "outcome": case["outcome"],
+        "clauses": case["clauses"],
+        "message": case["message"][:300],
+        # A reader who does not know the defect must find the promise that it breaks.
+        "names": sorted(clause for clause in defect.clauses if f"{clause}  " in case["evidence"]),
+        "seconds": round(case["seconds"], 2),
+    }
+
+
+def first_kill(defect: Defect, known: Sequence[str]) -> dict[str, Any]:
+    """Run until the first kill: what killed it last time, the cases of its clauses, everything."""
+    whole = ["pytest_cuda2hal.cts"]
+    stages: list[tuple[list[str], list[str]]] = [(whole, [f"--hal-clause={','.join(defect.clauses)}"]), (whole, [])]
+    if known:
+        stages.insert(0, ([target(case, f"faulty:{defect.name}") for case in known], []))
+    seconds = 0.0
+    result: dict[str, Any] = {}
+    for targets, arguments in stages:
+        result = run_suite(defect, targets, "-x", *arguments)
+        seconds += result["seconds"]
+        if result["kills"]:
+            break
+    return {**result, "seconds": round(seconds, 2)}
+
+
+def chosen(names: Sequence[str], rare: int | None) -> list[Defect]:
+    """Return the defects to run: the named ones, those of a chance, or all that show every time."""
+    if names:
+        unknown = [name for name in names if name not in ZOO]
+        if unknown:
+            raise SystemExit(f"ERROR: no defect is called {unknown[0]}; known: {', '.join(sorted(ZOO))}")
+        return [ZOO[name] for name in names]
+    return [defect for name, defect in sorted(ZOO.items()) if defect.one_in == (rare or 1)]
+
+
+def in_parallel(jobs: int, defects: Iterable[Defect], work: Any) -> list[dict[str, Any]]:
+    """Do ``work`` with each defect, several at a time, and say each time what came of it."""
+
+    def one(defect: Defect) -> dict[str, Any]:
+        result: dict[str, Any] = work(defect)
+        kills = result["kills"]
+        by = f"{kills[0]['case']} ({kills[0]['outcome']})" if kills else f"NOBODY ({result['ending']})"
+        more = f" and {len(kills) - 1} more" if len(kills) > 1 else ""
+        print(f"{defect.name}: {by}{more}, {result['seconds']:.1f} s", flush=True)
+        return result
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(one, defects))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these defects")
+    parser.add_argument("--full", action="store_true", help="the whole suite against every one: the kill matrix")
+    parser.add_argument("--rare", type=int, metavar="N", help="the defects that show 1 time in N")
+    parser.add_argument("--runs", type=int, default=20, help="how often for those (default: 20)")
+    parser.add_argument("--effort", choices=["quick", "full", "soak"], help="default: quick; full with --rare")
+    parser.add_argument("--jobs", type=int, default=max(2, os.cpu_count() or 2), help="how many at a time")
+    parser.add_argument("--output", type=Path, metavar="PATH", help="write PATH.json and PATH.md")
+    parser.add_argument("--budget", type=float, default=86400.0, metavar="SECONDS", help="begin nothing after this")
+    options = parser.parse_args()
+    defects = chosen(options.names, options.rare)
+    if options.rare:
+        return rare(defects, options)
+    if options.full:
+        return full(defects, options)
+    known = first_kills()
+    results = in_parallel(options.jobs, defects, lambda defect: first_kill(defect, known.get(defect.name, ())))
+    return score(results)
+
+
+def score(results: Sequence[dict[str, Any]]) -> int:
+    """Print how many were caught; 1 if any was not."""
+    survivors = [result["defect"] for result in results if not result["kills"]]
+    silent = [
+        result["defect"] for result in results if result["kills"] and not any(k["names"] for k in result["kills"])
+    ]
+    print(f"\n{len(results) - len(survivors)} of {len(results)} defects caught")
+    if survivors:
+        print(f"survivors: {', '.join(survivors)}")
+    if silent:
+        print(f"caught without a clause of theirs being named: {', '.join(silent)}")
+    return int(bool(survivors))
+
+
+def full(defects: Sequence[Defect], options: argparse.Namespace) -> int:
+    """Write the kill matrix, as far as the budget goes."""
+    output: Path = options.output or ROOT / "docs" / "results" / "zoo"
+    path = output.with_suffix(".json")
+    document = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"results": {}}
+    end = time.monotonic() + options.budget
+    missing = [defect for defect in defects if defect.name not in document["results"]]
+
+    def work(defect: Defect) -> dict[str, Any]:
+        if time.monotonic() > end:
+            return {"defect": defect.name, "seconds": 0.0, "ending": "the time was over", "cases": [], "kills": []}
+        result = run_suite(defect, ["pytest_cuda2hal.cts"], effort=options.effort or "quick")
+        document["suite"] = sorted({*document.get("suite", ()), *result.pop("cases")})
+        document["results"][defect.name] = result
+        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        return result
+
+    in_parallel(options.jobs, missing, work)
+    output.with_suffix(".md").write_text(matrix_page(document, defects), encoding="utf-8")
+    return score([document["results"][one.name] for one in defects if one.name in document["results"]])
+
+
+def rare(defects: Sequence[Defect], options: argparse.Namespace) -> int:
+    """Run the whole suite against defects that show seldom, several times each: each time must catch them."""
+    effort = options.effort or "full"
+    caught: dict[str, list[bool]] = {defect.name: [] for defect in defects}
+    for number in range(options.runs):
+        results = in_parallel(
+            options.jobs,
+            defects,
+            lambda defect: run_suite(defect, ["pytest_cuda2hal.cts"], "-x", effort=effort),
+        )
+        for result in results:
+            caught[result["defect"]].append(bool(result["kills"]))
+        print(f"run {number + 1} of {options.runs} is over\n", flush=True)
+    for name, seen in caught.items():
+        print(f"{name}: caught in {sum(seen)} of {len(seen)} runs")
+    return int(not all(all(seen) for seen in caught.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
