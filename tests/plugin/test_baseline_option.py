@@ -140,7 +140,7 @@ def test_listed_failure_of_the_setup_is_known(suite, way):
 # --- not as listed
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["alone", "both"])
 def test_deviation_that_is_not_listed_fails_the_run_beside_those_that_are(suite, way):
     listed(suite.case(CASES), DEVIATIONS[1])
     result = run_way(suite, way, *QUICK, "--baseline=known.toml", "--hal-report=report.json")
@@ -152,7 +152,7 @@ def test_deviation_that_is_not_listed_fails_the_run_beside_those_that_are(suite,
     assert cases["test_it::test_bad[2]"]["judgement"] == ""
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["alone", "both"])
 def test_listed_case_that_passes_fails_the_run(suite, way):
     listed(suite.case(CASES), *DEVIATIONS, ("test_it::test_good", "fail"))
     result = run_way(suite, way, *QUICK, "--baseline=known.toml", "--hal-report=report.json")
@@ -164,7 +164,7 @@ def test_listed_case_that_passes_fails_the_run(suite, way):
     assert (good["outcome"], good["judgement"], good["known"]) == ("pass", says, "")
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["alone", "both"])
 def test_listed_case_that_deviates_in_another_way_fails_the_run(suite, way):
     listed(suite.case(CASES), DEVIATIONS[0], ("test_it::test_hang", "fail"))
     result = run_way(suite, way, *QUICK, "--baseline=known.toml")
@@ -208,7 +208,7 @@ def test_listed_case_that_sets_itself_aside_fails_the_run(suite, line, way):
     result.stdout.fnmatch_lines(["baseline: test_it::test_it: it was not judged (set aside), but known.toml, *"])
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["alone", "both"])
 def test_entry_that_matches_nothing_fails_the_run(suite, way):
     listed(suite.case(CASES), *DEVIATIONS, ("test_it::test_gone", "fail"))
     result = run_way(suite, way, *QUICK, "--baseline=known.toml", "--hal-report=report.json")
@@ -266,7 +266,7 @@ def test_condition_that_cannot_hold_is_noted(suite):
 @pytest.mark.parametrize(
     ("part", "way"),
     [
-        *((("-k", "test_good"), way) for way in WAYS),
+        *((("-k", "test_good"), way) for way in ("alone", "both")),
         (("--hal-clause=TL-1",), "alone"),
         (("--hal-clause=TL-1",), "xdist"),
         (("--deselect=test_it.py::test_hang",), "alone"),
@@ -328,7 +328,7 @@ def test_shards_share_a_baseline(suite):
 # --- how it is shown
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["alone", "both"])
 def test_junit_shows_known_deviations_as_skipped(suite, way):
     from xml.etree import ElementTree
 
