@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from .lifetime import loss
 from .observation.log import DeadlineExpired
 from .observation.settle import NotYetViolated
 from .outcome import Outcome
-from .plugin import CASE_DATA
+from .plugin import CASE_DATA, run_of
 
 SECTION = "HAL conformance"
 #: How much of a message a report repeats.
 MESSAGE_LINES = 30
 _PYTEST = Path(_pytest.__file__).resolve().parent
+#: Where the standard library is: what it raises is its caller's doing.
+_LIBRARIES = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")}
 _HEALTHY = pytest.StashKey[dict[str, str]]()
 #: A case that needs one of these loses its device, or work on it, on purpose.
 _LOSING = frozenset({Capability.FAULT_INJECTION, Capability.DEVICE_LOSS_INJECTION})
@@ -100,7 +103,9 @@ def attach(report: pytest.TestReport, item: pytest.Item, data: dict[str, Any]) -
 
 def _outcome(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport, state: CaseState) -> Outcome:
     error = call.excinfo
-    if report.passed or error is None:
+    if error is None:
+        return Outcome.PASS if report.passed else Outcome.ERROR  # as of a case that was to fail, strictly, and did not
+    if report.passed:
         return Outcome.PASS
     if report.skipped:
         return Outcome.UNSUPPORTED if str(error.value).startswith("unsupported: ") else Outcome.SET_ASIDE
@@ -117,20 +122,20 @@ def _is_of_the_harness(error: pytest.ExceptionInfo[BaseException], item: pytest.
     """Tell whether neither the HAL raised this nor a case on purpose: a defect of the case, of pytest, or of ours."""
     if isinstance(error.value, (HalError, UnsupportedOperation, pytest.fail.Exception, Warning)):
         return False
-    try:
-        last = Path(error.traceback[-1].path).resolve()
-    except (IndexError, OSError):
-        return True
-    package = Path(__file__).parent
-    if last.is_relative_to(_PYTEST):
-        return True
+    paths = [Path(entry.path).resolve() for entry in reversed(error.traceback)]
     if isinstance(error.value, AssertionError):
-        return False
-    return (
-        last == item.path.resolve()
-        or last.is_relative_to(suite_folder())
-        or (last.is_relative_to(package) and not last.is_relative_to(package / "backends"))
-    )
+        return paths[:1] == [_PYTEST / "runner.py"]  # its own, about what was not torn down
+    package = Path(__file__).parent
+    for path in paths:
+        if path == item.path.resolve() or path.is_relative_to(suite_folder()) or path.is_relative_to(_PYTEST):
+            return True
+        if path.is_relative_to(package):
+            # What comes out of a call that the observation passes on is the HAL's, which may be native code.
+            return not any(path.is_relative_to(package / name) for name in ("backends", "observation"))
+        installed = {"site-packages", "dist-packages"} & set(path.parts)
+        if installed or not any(path.is_relative_to(folder) for folder in _LIBRARIES):
+            return False  # an adapter
+    return True
 
 
 def _loss(item: pytest.Item, call: pytest.CallInfo[Any], state: CaseState) -> str:
@@ -138,7 +143,17 @@ def _loss(item: pytest.Item, call: pytest.CallInfo[Any], state: CaseState) -> st
     wanted = {capability for mark in item.iter_markers("hal_requires") for capability in mark.args}
     if call.excinfo is None or wanted & _LOSING or isinstance(call.excinfo.value, OtherAnswer):
         return ""
+    if not _submits(item):
+        return ""
     return next((text for device in state.devices if not device.closed and (text := loss(device))), "")
+
+
+def _submits(item: pytest.Item) -> bool:
+    """Whether an empty submission was seen to complete on a device of this backend before any case ran."""
+    for answer in run_of(item.config).probes():
+        if answer.spec == _backend(item):
+            return any(check["name"] == "submission" and check["ok"] for check in answer.smoke)
+    return False
 
 
 def _evidence(item: pytest.Item, call: pytest.CallInfo[Any], state: CaseState, details: dict[str, Any]) -> str:

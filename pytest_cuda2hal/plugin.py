@@ -6,6 +6,7 @@ standard library and pytest only, and does nothing until a run asks for a backen
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,12 @@ _FIXTURES_MODULE = "pytest_cuda2hal.fixtures"
 #: Options of pytest with which no case runs.
 _LISTING_OPTIONS = (
     *("collectonly", "help", "version", "markers", "cacheshow"),
-    *("showfixtures", "show_fixtures_per_test", "setupplan"),
+    *("showfixtures", "show_fixtures_per_test", "setupplan", "setuponly"),
 )
 #: The attribute of a report under which a case's data travels with it, also between processes.
 CASE_DATA = "hal_case"
+#: The attribute of a configuration under which a supervised process finds what its supervisor tells it.
+CHILD_INPUT = "hal_child_input"
 #: What a controlling process tells its workers about the backends, so that they need not ask.
 _PROBES_INPUT = "hal_probes"
 
@@ -51,6 +54,12 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
     result = yield
     _settings.add_aliases(parser)
     return result
+
+
+def _told(config: pytest.Config) -> dict[str, Any]:
+    """Return what a controlling process has told this one."""
+    told: dict[str, Any] = getattr(config, CHILD_INPUT, None) or getattr(config, "workerinput", {})
+    return told
 
 
 class Run:
@@ -76,12 +85,12 @@ class Run:
     @property
     def is_worker(self) -> bool:
         """Whether another process controls this one: pytest-xdist's, or the supervisor of isolated cases."""
-        return hasattr(self.config, "workerinput")
+        return hasattr(self.config, "workerinput") or self.is_child
 
     @property
     def is_child(self) -> bool:
         """Whether this process runs the cases of a supervisor, one at a time."""
-        return "hal_child" in getattr(self.config, "workerinput", {})
+        return hasattr(self.config, CHILD_INPUT)
 
     @property
     def only_lists(self) -> bool:
@@ -139,7 +148,7 @@ class Run:
         if self._probes is None and self.is_worker:
             from .probe import Probe
 
-            told = getattr(self.config, "workerinput", {}).get(_PROBES_INPUT, [])
+            told = _told(self.config).get(_PROBES_INPUT, [])
             self._probes = [Probe(**answer) for answer in told]
         if self._probes is None:
             from .probe import probe, probe_in_process
@@ -197,8 +206,12 @@ class Run:
     def isolates(self, spec: str) -> bool:
         """Whether the cases of a backend run in a process of their own."""
         wanted = self.settings.isolate
-        # A debugger needs the terminal.
-        if self.is_child or any(self.config.getoption(name, False) for name in ("usepdb", "trace")):
+        # A debugger needs the terminal; elsewhere a process cannot be given a connection by descriptor.
+        if (
+            self.is_child
+            or os.name != "posix"
+            or any(self.config.getoption(name, False) for name in ("usepdb", "trace"))
+        ):
             return False
         return self.resolve(spec).backend.native if wanted is None else wanted
 
@@ -268,11 +281,12 @@ class _Session:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Learn from a worker which cases there are: the controlling process of pytest-xdist collects none."""
-        from .selection import SELECTION_OUTPUT, Selection
+        from .selection import NOTES_OUTPUT, SELECTION_OUTPUT, Selection
 
-        told = getattr(node, "workeroutput", {}).get(SELECTION_OUTPUT)
-        if told:
+        output = getattr(node, "workeroutput", {})
+        if told := output.get(SELECTION_OUTPUT):
             self._run.selection = Selection(**told)
+        self._run.notes += output.get(NOTES_OUTPUT, [])
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:

@@ -9,17 +9,19 @@ the header, and the run goes on. As the stage may end the child, the child answe
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from .registry import Registry, Resolved, Spec, SpecError, first_line, parse_spec
 
@@ -111,21 +113,33 @@ def probe(spec: Spec) -> Probe:
     except SpecError as error:
         return Probe(spec.text, str(error))
     command = [sys.executable, "-c", _CHILD, json.dumps([str(folder) for folder in sys.path]), spec.text]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=deadline, stdin=subprocess.DEVNULL, check=False)
-    except subprocess.TimeoutExpired as hang:
-        # It may have answered and then hang at its end, or have left a process that keeps its output open.
-        return _answer(hang.stdout or b"", "hangs") or Probe(
+    # Into files, not pipes: a process that the HAL leaves behind may keep its output open, and does not matter.
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        status: int | None = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = child.wait(deadline)
+        if status is None:
+            child.kill()
+            child.wait()
+        printed, said = _contents(out), _contents(err)
+    if status is None:  # it may have answered and then hang at its end
+        return _answer(printed, "hangs") or Probe(
             spec.text,
             f"backend '{spec}' did not open within {deadline:g} s (${DEADLINE_VARIABLE}); it hangs. Try it alone: "
             f"python -m pytest_cuda2hal probe {spec}",
         )
-    ending = _ending(done.returncode)
-    answer = _answer(done.stdout, "hangs, and keeps Python's lock meanwhile" if _LATE in done.stderr else ending)
+    ending = _ending(status)
+    answer = _answer(printed, "hangs, and keeps Python's lock meanwhile" if _LATE in said else ending)
     if answer is not None:
         return answer
-    tail = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it printed nothing"]
+    tail = said.decode(errors="replace").strip().splitlines()[-1:] or ["it printed nothing"]
     return Probe(spec.text, f"backend '{spec}' {ending} while it was opened: {tail[0]}")
+
+
+def _contents(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()
 
 
 def _answer(output: bytes, ending: str) -> Probe | None:

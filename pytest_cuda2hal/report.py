@@ -63,7 +63,7 @@ def write_report(path: str | Path, run: RunFacts, probes: Sequence[Probe], verdi
 def result_document(run: RunFacts, probes: Sequence[Probe], verdicts: Iterable[Verdict]) -> dict[str, Any]:
     """Return the result of a run, made now and on this machine, as plain data that JSON can hold."""
     cases = [_case(verdict) for verdict in sorted(verdicts, key=lambda verdict: (verdict.backend, verdict.case))]
-    document: dict[str, Any] = _plain(
+    document: dict[str, Any] = plain(
         {
             "format": FORMAT,
             "suite": __version__,
@@ -117,7 +117,7 @@ def count_outcomes(cases: Iterable[Mapping[str, Any]], spec: str) -> dict[str, i
     return counts
 
 
-def _plain(value: object, depth: int = 0) -> Any:
+def plain(value: object, depth: int = 0) -> Any:
     """Return what JSON can hold and every reader of JSON accepts; a HAL's texts may hold anything."""
     if value is None or isinstance(value, (bool, int)):
         return value
@@ -125,11 +125,11 @@ def _plain(value: object, depth: int = 0) -> Any:
         return value if math.isfinite(value) else str(value)
     if depth < DEEPEST:
         if isinstance(value, Mapping):
-            return {_text(name): _plain(element, depth + 1) for name, element in value.items()}
+            return {_text(name): plain(element, depth + 1) for name, element in value.items()}
         if isinstance(value, (list, tuple)):
-            return [_plain(element, depth + 1) for element in value]
+            return [plain(element, depth + 1) for element in value]
         if isinstance(value, (set, frozenset)):
-            return sorted((_plain(element, depth + 1) for element in value), key=str)
+            return sorted((plain(element, depth + 1) for element in value), key=str)
     return _text(value)
 
 

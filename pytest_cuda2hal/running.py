@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from .plugin import CASE_DATA, is_case
 
 if TYPE_CHECKING:
     from .baseline import Entry, Facts, Judgement
-    from .isolation.supervisor import Supervisor
+    from .isolation.supervisor import Ended, Supervisor
     from .plugin import Run
 
 
@@ -34,6 +35,8 @@ class CaseRunner:
         entry = self._entry_for(item, spec)
         if not self.isolates(spec) and entry is None:
             return None
+        if self.isolates(spec):
+            faulthandler.cancel_dump_traceback_later()  # pytest's own, which would end this process and not the case's
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         for report in self._reports(item, nextitem, spec, entry):
             item.ihook.pytest_runtest_logreport(report=report)
@@ -46,6 +49,10 @@ class CaseRunner:
         if self._supervisor is not None:
             self._supervisor.close()
             self._run.notes += self._supervisor.notes
+            if self._run.is_worker:
+                from .selection import NOTES_OUTPUT
+
+                getattr(self._run.config, "workeroutput", {})[NOTES_OUTPUT] = self._supervisor.notes
 
     def isolates(self, spec: str) -> bool:
         """Whether the cases of a backend run in a process of their own."""
@@ -66,6 +73,8 @@ class CaseRunner:
         for _ in range(count):
             # With the item itself as the next one, its own fixtures would stay.
             reports = self._attempt(item, nextitem, spec)
+            if not any(CASE_DATA in report.__dict__ for report in reports):
+                return reports  # nothing of it was run
             outcome = _outcome(reports, entry)
             outcomes.append(outcome)
             # What the reader should see of many runs: a deviation that is not the listed one, else one that is.
@@ -106,6 +115,8 @@ class CaseRunner:
             supervisor.forget_examined()
         else:
             reports = run.reports
+        if run.before is not None:
+            self._report_late_end(*run.before)
         if reports:
             from .isolation.reports import add_output
 
@@ -113,6 +124,13 @@ class CaseRunner:
             out, err = (ended.stdout, ended.stderr) if ended is not None else (run.stdout, run.stderr)
             add_output(reports, out, err, supervisor.last_healthy)
         return reports
+
+    def _report_late_end(self, item: pytest.Item, ended: Ended) -> None:
+        """Report what became of a process after a case whose own reports are out already."""
+        from .isolation.reports import reports_of_ending
+
+        for report in reports_of_ending(item, ended):
+            item.ihook.pytest_runtest_logreport(report=report)
 
     def _entry_for(self, item: pytest.Item, spec: str) -> Entry | None:
         baseline = self._run.baseline

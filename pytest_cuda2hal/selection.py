@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 #: Under which a pytest-xdist worker tells its controller.
 SELECTION_OUTPUT = "hal_selection"
+NOTES_OUTPUT = "hal_notes"
 
 
 @dataclass(slots=True)

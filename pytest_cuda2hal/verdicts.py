@@ -59,6 +59,8 @@ class Verdicts:
 
     def add(self, report: pytest.TestReport) -> None:
         """Take a report; a later stage that failed overrules an earlier one that passed."""
+        if report.outcome not in ("passed", "failed", "skipped"):
+            return  # another plugin will run the case again
         data: dict[str, Any] | None = report.__dict__.get(CASE_DATA)
         if data is None:
             if str(report.when) == "???":  # xdist's report about a case whose worker died

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import warnings
-from multiprocessing.connection import Client, Connection
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +21,8 @@ import pytest
 from ..case import CaseState
 from ..identity import case_key
 from ..observation.journal import Journal, set_journal
-from ..plugin import is_case, run_of
+from ..plugin import CHILD_INPUT, is_case, run_of
+from ..report import plain
 from ..running import spec_of
 from .output import marker
 
@@ -33,12 +34,15 @@ HEALTH_DEADLINE = 2.0
 
 
 def main() -> None:
-    """Entry point of the process: what it is to do comes on standard input, as JSON."""
-    settings: dict[str, Any] = json.load(sys.stdin.buffer)
+    """Entry point of the process: what it is to do comes first on its connection, as JSON."""
+    descriptor = int(sys.argv[2])
+    os.set_inheritable(descriptor, False)
+    connection: Connection[Any, Any] = Connection(descriptor)
+    os.register_at_fork(after_in_child=connection.close)
+    settings: dict[str, Any] = json.loads(connection.recv_bytes())
     _die_with(settings["supervisor"])
-    connection: Connection[Any, Any] = Client(settings["address"], authkey=bytes.fromhex(settings["key"]))
     # Capturing is the supervisor's: what a process that dies had captured by itself would be lost.
-    arguments = [*settings["arguments"], "--capture=no"]
+    arguments = [*settings["arguments"], *(["--capture=no"] if settings["captures"] else [])]
     with open(settings["stacks"], "w", encoding="utf-8") as stacks:  # noqa: PTH123 - its descriptor is what counts
         child = Child(connection, settings, stacks)
         pytest.main(arguments, plugins=[child])
@@ -64,6 +68,7 @@ class Child:
         self._settings = settings
         self._stacks = stacks
         self._config: pytest.Config
+        self._item: pytest.Item
         self._printed_to = sys.stdout
         self._marker = marker(settings["token"])
         self._nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open as long as the process
@@ -75,10 +80,9 @@ class Child:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> None:
-        """Be to other plugins what a pytest-xdist worker is: reports are written, and orders made, elsewhere."""
+        """Write no files of a run and begin no workers: both are the supervisor's."""
         self._config = config
-        config.__dict__["workerinput"] = self._settings["workerinput"]
-        config.__dict__["workeroutput"] = {}
+        config.__dict__[CHILD_INPUT] = self._settings["input"]
         quiet = {
             "numprocesses": None,
             "maxprocesses": None,
@@ -89,6 +93,11 @@ class Child:
             "usepdb": False,
             "maxfail": 0,
             "basetemp": self._settings["basetemp"],
+            "xmlpath": None,
+            "htmlpath": None,
+            "json_report": False,
+            "report_log": None,
+            **self._settings["options"],
         }
         for name, value in quiet.items():
             if hasattr(config.option, name):
@@ -103,6 +112,12 @@ class Child:
         more: dict[str, Any] = {"c_stack": True} if sys.version_info >= (3, 14) else {}
         faulthandler.enable(file=self._stacks, all_threads=True, **more)
         set_journal(self._journal)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Look like a pytest-xdist worker to plugins that keep what a run came to, such as pytest's own cache."""
+        if not hasattr(session.config, "workerinput"):
+            session.config.__dict__["workerinput"] = {}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -124,7 +139,9 @@ class Child:
         self._tell({"trouble": str(excrepr)[-4000:]})
 
     def pytest_runtest_logstart(self) -> None:
-        """Arm the watchdog here, inside of pytest's own, of which there can be but one."""
+        """Arm the watchdog here, inside of pytest's own, of which there can be but one; others have no say."""
+        if hasattr(self._config.hook, "pytest_timeout_cancel_timer"):
+            self._config.hook.pytest_timeout_cancel_timer(item=self._item)
         faulthandler.dump_traceback_later(self._limit + WATCHDOG_DELAY, exit=True, file=self._stacks)
 
     def pytest_warning_recorded(
@@ -161,8 +178,14 @@ class Child:
         self._limit = command["limit"]
         self._deviated.clear()
         CaseState.forget(item)  # a flaky case runs several times
+        self._tell({"begun": True})
+        self._item = item
         self._journal.begin_case(command["run"])
-        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        try:
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        except pytest.exit.Exception as error:
+            self._tell({"exit": str(error.msg), "code": error.returncode})
+            return
         replace = self._spoilt(item) if self._deviated else ""
         faulthandler.cancel_dump_traceback_later()
         for stream in (sys.stdout, sys.stderr):
@@ -184,7 +207,10 @@ class Child:
         def try_a_device() -> None:
             from ..lifetime import health
 
-            seen.append(health(run_of(item.config).resolve(spec_of(item))))
+            try:
+                seen.append(health(run_of(item.config).resolve(spec_of(item))))
+            except Exception as error:  # noqa: BLE001 - whatever it is, a new process is the answer
+                seen.append(f"no new device could be tried: {type(error).__name__}: {error}")
 
         thread = threading.Thread(target=try_a_device, name="health", daemon=True)
         thread.start()
@@ -194,8 +220,12 @@ class Child:
     # --- messages
 
     def _tell(self, message: dict[str, Any]) -> None:
+        try:
+            text = json.dumps(message, default=str)
+        except (TypeError, ValueError, RecursionError):  # what other plugins put on reports may be anything
+            text = json.dumps(plain(message))
         with contextlib.suppress(OSError):
-            self._connection.send_bytes(json.dumps(message, default=str).encode())
+            self._connection.send_bytes(text.encode())
 
     def _next(self) -> dict[str, Any] | None:
         try:

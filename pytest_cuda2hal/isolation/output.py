@@ -11,8 +11,10 @@ from typing import IO
 
 #: Bytes that are kept of the beginning and of the end of what a case printed.
 HEAD, TAIL = 16 * 1024, 48 * 1024
-#: Seconds that the rest of a case's output may take to arrive once the case is over.
+#: Seconds that the rest of a case's output may take to arrive once the case is over, and once its process has ended:
+#: another one that it started may keep the stream open.
 LAG = 2.0
+LAG_OF_THE_ENDED = 0.5
 _CHUNK = 1 << 18
 
 
@@ -70,7 +72,7 @@ class OutputReader:
 
     def of_the_last_case(self) -> str:
         """Return what was printed since the last case that ended by itself; the child has ended."""
-        self._thread.join(LAG)
+        self._thread.join(LAG_OF_THE_ENDED)
         return self._current.text()
 
     def _read(self) -> None:
@@ -108,5 +110,8 @@ class OutputReader:
         self._current.add(data)
         if self._echo is not None and data:
             stream = sys.stdout if self._echo == 1 else sys.stderr
-            stream.write(data.decode(errors="replace"))
-            stream.flush()
+            try:
+                stream.write(data.decode(errors="replace").encode(stream.encoding, "replace").decode(stream.encoding))
+                stream.flush()
+            except (OSError, ValueError, LookupError):  # nobody reads it any more; the cases go on
+                self._echo = None

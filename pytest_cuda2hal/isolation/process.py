@@ -7,12 +7,12 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from multiprocessing.connection import Connection, Listener
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from .output import OutputReader
 START_DEADLINE = 120.0
 #: Seconds that it may take to end when it is asked to.
 END_DEADLINE = 10.0
+
+#: Seconds between two looks at whether the child is still there.
+_SLICE = 0.2
 
 _CODE = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from pytest_cuda2hal.isolation.child import main; main()"
@@ -35,71 +38,60 @@ class ChildEnded(Exception):
 class ChildProcess:
     """A fresh interpreter that runs pytest with the given arguments and waits to be told which case to run.
 
-    :raises ChildEnded: it ended before it was ready, or was not ready in time; ``output()`` says what it printed.
+    The connection is a pair of sockets, inherited by descriptor, so nothing of it has a name that others could use.
+
+    :raises OSError: no process, folder or socket can be had.
     """
 
     def __init__(self, arguments: dict[str, Any], *, environment: dict[str, str], folder: str, echo: bool) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="pytest-cuda2hal-", ignore_cleanup_errors=True)
         self.journal = Path(self._folder.name, "journal")
         self.stacks = Path(self._folder.name, "stacks")
-        key, token = secrets.token_bytes(16), secrets.token_hex(8)
-        listener = Listener(authkey=key)
+        token = secrets.token_hex(8)
+        ours, theirs = socket.socketpair()
         try:
-            settings = {
-                **arguments,
-                "address": listener.address,
-                "key": key.hex(),
-                "token": token,
-                "supervisor": os.getpid(),
-                "journal": str(self.journal),
-                "stacks": str(self.stacks),
-            }
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _CODE, json.dumps([str(folder) for folder in sys.path])],
-                stdin=subprocess.PIPE,
+                [sys.executable, "-c", _CODE, json.dumps([str(folder) for folder in sys.path]), str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=environment,
                 cwd=folder,
+                pass_fds=[theirs.fileno()],
                 # Not in this process's group: a signal to the terminal is for the supervisor, which ends its child.
                 start_new_session=True,
             )
-            assert self._process.stdin is not None
-            assert self._process.stdout is not None
-            assert self._process.stderr is not None
-            with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:  # not where everybody can read it
-                stdin.write(json.dumps(settings).encode())
-            self._out = OutputReader(self._process.stdout, token, 1 if echo else None)
-            self._err = OutputReader(self._process.stderr, token, 2 if echo else None)
-            self._connection = self._accept(listener)
+        except BaseException:
+            ours.close()
+            self._folder.cleanup()
+            raise
         finally:
-            listener.close()
+            theirs.close()
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._connection: Connection[Any, Any] = Connection(ours.detach())
+        self._out = OutputReader(self._process.stdout, token, 1 if echo else None)
+        self._err = OutputReader(self._process.stderr, token, 2 if echo else None)
+        with contextlib.suppress(ChildEnded):  # who asks what it says will see that it has ended
+            self.send(
+                {
+                    **arguments,
+                    "token": token,
+                    "supervisor": os.getpid(),
+                    "journal": str(self.journal),
+                    "stacks": str(self.stacks),
+                }
+            )
 
     @property
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
 
-    def _accept(self, listener: Listener) -> Connection[Any, Any]:
-        """Wait for the child to connect; look meanwhile whether it is still there."""
-        accepted: list[Connection[Any, Any]] = []
-
-        def accept() -> None:
-            with contextlib.suppress(Exception):  # a stranger without the key, or a listener that was closed
-                accepted.append(listener.accept())
-
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        deadline = time.monotonic() + START_DEADLINE
-        while thread.is_alive() and time.monotonic() < deadline and self._process.poll() is None:
-            thread.join(0.01)
-        if not accepted:
-            status = self._process.poll()
-            how = "it did not start in time" if status is None else f"it ended before it was ready ({ending(status)})"
-            self.kill()
-            printed = "\n".join(text.strip() for text in (self._out.of_the_last_case(), self._err.of_the_last_case()))
-            raise ChildEnded(f"{how}\n{printed.strip()[-4000:]}".rstrip())
-        return accepted[0]
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended, whatever may still hold its connection open."""
+        return self._process.poll() is not None
 
     def send(self, message: dict[str, Any]) -> None:
         """Tell it something.
@@ -116,9 +108,14 @@ class ChildProcess:
 
         :raises ChildEnded: it has ended.
         """
+        deadline = time.monotonic() + seconds
         try:
-            if not self._connection.poll(max(0.0, seconds)):
-                return None
+            # In slices: a process that the HAL has forked may keep the connection open beyond the end of the child.
+            while not self._connection.poll(max(0.0, min(_SLICE, deadline - time.monotonic()))):
+                if self.has_ended and not self._connection.poll(0):
+                    raise ChildEnded("it has ended")
+                if time.monotonic() >= deadline:
+                    return None
             message: dict[str, Any] = json.loads(self._connection.recv_bytes())
         except (EOFError, OSError) as error:
             raise ChildEnded(str(error)) from None

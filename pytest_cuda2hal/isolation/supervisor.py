@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
+import dataclasses
 import os
 import time
 import warnings
@@ -14,6 +16,7 @@ import pytest
 
 from ..identity import case_id, case_key
 from ..outcome import Outcome
+from ..plugin import run_of
 from .child import WATCHDOG_DELAY
 from .process import START_DEADLINE, ChildEnded, ChildProcess, ending
 from .stacks import native_stacks
@@ -55,6 +58,10 @@ class Run:
     ended: Ended | None = None
     stdout: str = ""
     stderr: str = ""
+    #: Whether the child said that it began.
+    begun: bool = False
+    #: The case before, if its process turned out to have ended after it, and how.
+    before: tuple[pytest.Item, Ended] | None = None
 
 
 class Supervisor:
@@ -71,6 +78,8 @@ class Supervisor:
         self._known: set[str] = set()
         self._vain = 0
         self._last_healthy = ""
+        #: The case that ended last in the child.
+        self._last: pytest.Item | None = None
         #: Lines about processes that did not end as they should after their last case.
         self.notes: list[str] = []
         #: How many processes were started.
@@ -79,6 +88,7 @@ class Supervisor:
     def run(self, item: pytest.Item, spec: str, following: str) -> Run:
         """Run an item of a backend; ``following`` is the key of the case that will come next, or nothing."""
         begin = time.monotonic()
+        limit = min(self._limit, _own_limit(item) or self._limit)
         try:
             child = self._ready_child(spec)
         except _NotReady as trouble:
@@ -88,13 +98,18 @@ class Supervisor:
             return Run(ended=Ended(Outcome.ERROR, what, when="setup"))
         begin = time.monotonic()
         run = Run()
+        replace = ""
         try:
-            child.send({"run": case_key(item), "next": following, "limit": self._limit})
-            replace = self._follow(child, run, begin)
+            child.send({"run": case_key(item), "next": following, "limit": limit})
+            replace = self._follow(child, run, begin + limit)
         except ChildEnded:
-            run.ended = self._examine(child, "")
+            if not run.begun:
+                return self._after_an_end_between(item, spec, following)
+            run.ended = self._examine(child, "", limit)
         except _Hangs as hang:
-            run.ended = self._examine(child, hang.native)
+            run.ended = self._examine(child, hang.native, limit)
+        except _Trouble as trouble:
+            run.ended = Ended(Outcome.ERROR, str(trouble), stderr=self._end_in_trouble(child))
         except BaseException:  # Ctrl-C: nobody will ask for this child again
             self._forget(kill=True)
             raise
@@ -104,11 +119,33 @@ class Supervisor:
             run.ended.last_healthy = self._last_healthy
             return run
         run.stdout, run.stderr = child.output(ended=False)
+        self._last = item
         if replace:
-            self._forget()
+            self._forget(kill=True)  # what spoilt it may well keep it from its end
         if all(report.passed for report in run.reports):
             self._last_healthy = case_id(item)
         return run
+
+    def _after_an_end_between(self, item: pytest.Item, spec: str, following: str) -> Run:
+        """The child ended after the case before and before this one began: that is no fault of this one."""
+        child = self._child
+        assert child is not None
+        ended = self._examine(child, "", self._limit)
+        self._forget(kill=True)
+        before, self._last = self._last, None
+        if before is None:  # there is no case to blame
+            return Run(ended=Ended(Outcome.ERROR, f"{ended.what} before its first case began", when="setup"))
+        ended.what += f", after {case_id(before)} had ended"
+        ended.when = "teardown"
+        run = self.run(item, spec, following)
+        run.before = (before, ended)
+        return run
+
+    def _end_in_trouble(self, child: ChildProcess) -> str:
+        """End a child whose pytest session is broken; return what it printed on standard error."""
+        child.wait(1.0)
+        child.kill()
+        return child.output(ended=True)[1]
 
     @property
     def last_healthy(self) -> str:
@@ -142,18 +179,20 @@ class Supervisor:
         config = self._config
         arguments = {
             "arguments": [str(argument) for argument in config.invocation_params.args],
-            "workerinput": _workerinput(config),
+            "input": {"hal_probes": [dataclasses.asdict(answer) for answer in run_of(config).probes()]},
+            "options": _seeds(config),
             "basetemp": _basetemp(config, self.started),
+            "captures": config.getoption("capture", None) is not None,
         }
         try:
             child = ChildProcess(
                 arguments,
                 environment=self._environment(spec),
                 folder=str(config.invocation_params.dir),
-                echo=config.getoption("capture") == "no",
+                echo=config.getoption("capture", None) == "no",
             )
-        except ChildEnded as error:
-            raise _NotReady(f"the process for the cases of this run: {error}") from None
+        except OSError as error:
+            raise _NotReady(f"the process for the cases of this run cannot be started: {error}") from None
         trouble: list[str] = []
         deadline = time.monotonic() + START_DEADLINE
         try:
@@ -195,12 +234,20 @@ class Supervisor:
 
     # --- a case
 
-    def _follow(self, child: ChildProcess, run: Run, begin: float) -> str:
+    def _follow(self, child: ChildProcess, run: Run, end: float) -> str:
         """Take what the child says of a case, to its end; return why the child should be replaced, or nothing."""
         while True:
-            message = child.receive(begin + self._limit - time.monotonic())
+            message = child.receive(end - time.monotonic())
             if message is None:
-                self._insist(child, begin)
+                self._insist(child, end)
+            elif "begun" in message:
+                run.begun = True
+            elif "trouble" in message:
+                raise _Trouble(message["trouble"])
+            elif "missing" in message:
+                raise _Trouble(f"the supervised process does not know {message['missing']}")
+            elif "exit" in message:
+                pytest.exit(message["exit"], message["code"])
             elif "report" in message:
                 run.reports.append(_report(self._config, message["report"]))
             elif "warning" in message:
@@ -208,18 +255,18 @@ class Supervisor:
             elif "done" in message:
                 return str(message["replace"])
 
-    def _insist(self, child: ChildProcess, begin: float) -> None:
+    def _insist(self, child: ChildProcess, over: float) -> None:
         """The time is over: look where everything is, let the child's watchdog write its stacks, and end it.
 
         :raises _Hangs: always.
         """
         native = native_stacks(child.pid)
-        end = max(begin + self._limit + WATCHDOG_DELAY, time.monotonic()) + KILL_DELAY
+        end = max(over + WATCHDOG_DELAY, time.monotonic()) + KILL_DELAY
         while time.monotonic() < end and child.wait(0.05) is None:
             pass
         raise _Hangs(native)
 
-    def _examine(self, child: ChildProcess, native: str) -> Ended:
+    def _examine(self, child: ChildProcess, native: str, limit: float) -> Ended:
         """Say how a case ended its process. The child stays until :meth:`forget_examined`, for its journal's sake."""
         status = child.wait(_ENDING)
         stubborn = status is None
@@ -227,7 +274,7 @@ class Supervisor:
         out, err = child.output(ended=True)
         stacks = child.written_stacks()
         if native or stubborn or stacks.startswith("Timeout ("):
-            what = f"the case did not end within {self._limit:g} s, and its process had to be ended"
+            what = f"the case did not end within {limit:g} s, and its process had to be ended"
             outcome, how = Outcome.HANG, ""
         else:
             how = ending(status)
@@ -238,6 +285,10 @@ class Supervisor:
 
 class _NotReady(Exception):
     """There is no child to run cases in."""
+
+
+class _Trouble(Exception):
+    """The child's pytest session is broken."""
 
 
 class _Hangs(Exception):
@@ -283,22 +334,30 @@ def _next_phase(reports: Sequence[pytest.TestReport]) -> str:
     return "call" if reports[-1].when == "setup" and reports[-1].passed else "teardown"
 
 
-def _workerinput(config: pytest.Config) -> dict[str, Any]:
-    """Return what other plugins of the child look for to know that it is one."""
-    given: dict[str, Any] = getattr(config, "workerinput", {})
-    result = {
-        "workerid": given.get("workerid", "hal0"),
-        "workercount": given.get("workercount", 1),
-        "testrunuid": given.get("testrunuid", ""),
-        "mainargv": given.get("mainargv", ["pytest"]),
-        "hal_child": True,
-    }
-    seed = given.get("randomly_seed", getattr(config.option, "randomly_seed", None))
-    if isinstance(seed, int):  # pytest-randomly's, which asks for it without looking
-        result["randomly_seed"] = seed
-    return result
+def _seeds(config: pytest.Config) -> dict[str, Any]:
+    """Return the options of other plugins that a child must have as this process has them by now."""
+    seed = getattr(config.option, "randomly_seed", None)
+    return {"randomly_seed": seed} if isinstance(seed, int) else {}
+
+
+def _own_limit(item: pytest.Item) -> float | None:
+    """Return the seconds that pytest-timeout gives a case, and stop its timer, which would end this process instead."""
+    config = item.config
+    if not hasattr(config.hook, "pytest_timeout_cancel_timer"):
+        return None
+    config.hook.pytest_timeout_cancel_timer(item=item)
+    mark = item.get_closest_marker("timeout")
+    given = (mark.args[0] if mark.args else mark.kwargs.get("timeout")) if mark is not None else None
+    for text in (given, config.getoption("timeout", None), config.getini("timeout")):
+        with contextlib.suppress(ValueError):
+            if (seconds := float(text or 0)) > 0:
+                return seconds
+    return None
 
 
 def _basetemp(config: pytest.Config, number: int) -> str | None:
-    given = config.option.basetemp
-    return f"{given}/hal-child-{number}" if given else None
+    """Return a folder for a child's temporary ones, below this process's where that is given."""
+    factory = getattr(config, "_tmp_path_factory", None)
+    if not config.option.basetemp or factory is None:
+        return None
+    return str(factory.getbasetemp() / f"hal-child-{number}")

@@ -207,7 +207,7 @@ def test_a_child_that_does_not_start_is_an_error_of_the_harness(suite):
     suite.pytester.makeconftest(
         "import os\n"
         "def pytest_sessionstart(session):\n"
-        "    if 'hal_child' in getattr(session.config, 'workerinput', {}):\n"
+        "    if hasattr(session.config, 'hal_child_input'):\n"
         "        raise RuntimeError('not in a child')\n"
     )
     result = suite.run_child("--backend=reference", "--isolate", "--hal-report=report.json")
@@ -284,3 +284,187 @@ def test_a_case_that_fails_leaves_the_process_to_the_next_if_a_new_device_works(
     )
     suite.run_child("--backend=reference", "--isolate").assert_outcomes(failed=3)
     assert len({(suite.pytester.path / f"pid{number}").read_text() for number in range(3)}) == 1
+
+
+SLEEPING = """
+    import time
+
+    def test_before(hal_device): ...
+
+    def test_it(hal_device):
+        time.sleep(600)
+
+    def test_after(hal_device): ...
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--timeout=2",),
+        ("--timeout=2", "--timeout-method=thread"),
+        ("-o", "timeout=2"),
+        ("-o", "faulthandler_timeout=2", "-o", "faulthandler_exit_on_timeout=true", "--hal-case-deadline=3"),
+    ],
+    ids=" ".join,
+)
+def test_other_watchdogs_end_a_case_and_not_the_run(suite, arguments):
+    if "timeout=2" in arguments[-1] and "faulthandler" not in arguments[-1]:
+        pytest.importorskip("pytest_timeout")
+    if "faulthandler_exit_on_timeout=true" in arguments and pytest.version_tuple < (9,):
+        arguments = arguments[-1:]
+    suite.case(SLEEPING)
+    result = suite.run_child("--backend=reference", "--isolate", "--hal-report=report.json", *arguments)
+    assert result.ret == 1
+    cases = json.loads((suite.pytester.path / "report.json").read_text())["cases"]
+    assert {case["case"]: case["outcome"] for case in cases} == {
+        "test_it::test_before": "pass",
+        "test_it::test_it": "hang",
+        "test_it::test_after": "pass",
+    }
+
+
+def outcomes(suite, source, *arguments):
+    """Run cases in a process of their own; return the result, and the outcome of each."""
+    suite.case(source)
+    result = suite.run_child(
+        *("--backend=reference", "--isolate", "--hal-report=report.json", "--hal-case-deadline=20", *arguments)
+    )
+    cases = json.loads((suite.pytester.path / "report.json").read_text())["cases"]
+    return result, {case["case"].partition("::")[2]: case for case in cases}
+
+
+def test_a_crash_is_a_crash_also_where_the_hal_has_forked(suite):
+    """A process that the HAL started has inherited the connection, and keeps it open."""
+    begin = time.monotonic()
+    _, cases = outcomes(
+        suite,
+        """
+        import ctypes, os, time
+
+        def test_it(hal_device):
+            if os.fork() == 0:
+                time.sleep(30)
+                os._exit(0)
+            ctypes.string_at(0)
+
+        def test_after(hal_device): ...
+        """,
+    )
+    assert time.monotonic() - begin < 20
+    assert (cases["test_it"]["outcome"], cases["test_it"]["details"]["ending"]) == ("crash", "SIGSEGV")
+    assert cases["test_after"]["outcome"] == "pass"
+
+
+def test_what_a_plugin_does_wrong_is_an_error_and_no_crash(suite):
+    suite.pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.hookimpl(wrapper=True)
+        def pytest_runtest_makereport(item, call):
+            report = yield
+            report.timings = {("phase", call.when): 1.0}  # no JSON has such keys
+            if "broken" in item.name:
+                raise RuntimeError("a hook is broken")
+            return report
+        """
+    )
+    result, cases = outcomes(suite, "def test_it(hal_device): ...\ndef test_broken(hal_device): ...\n")
+    assert cases["test_it"]["outcome"] == "pass"
+    assert cases["test_broken"]["outcome"] == "error"
+    assert "a hook is broken" in cases["test_broken"]["evidence"] + result.stdout.str()
+
+
+def test_pytest_exit_ends_the_run(suite):
+    suite.case("import pytest\ndef test_it(hal_device):\n    pytest.exit('no more GPUs today', returncode=77)\n")
+    result = suite.run_child("--backend=reference", "--isolate")
+    assert result.ret == 77
+    result.stdout.fnmatch_lines(["*no more GPUs today*"])
+
+
+def test_an_end_between_cases_is_no_fault_of_the_next(suite):
+    suite.pytester.makeconftest(
+        """
+        import os, time
+
+        def pytest_configure(config):
+            global supervises
+            supervises = not hasattr(config, "hal_child_input")
+
+        def pytest_runtest_logfinish(nodeid):  # a slow reporter, in the supervisor
+            if supervises and "culprit" in nodeid:
+                deadline = time.monotonic() + 10
+                while not os.path.exists("aborting") and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                time.sleep(0.3)
+        """
+    )
+    result, cases = outcomes(
+        suite,
+        """
+        import os, threading, time
+
+        def test_culprit(hal_device):
+            def late():
+                while threading.main_thread().is_alive() and not os.path.exists("over"):
+                    time.sleep(0.01)
+                open("aborting", "w").close()
+                os.abort()
+            threading.Thread(target=late, daemon=True).start()
+            threading.Timer(0.2, lambda: open("over", "w").close()).start()
+
+        def test_innocent(hal_device): ...
+        """,
+    )
+    assert {name: case["outcome"] for name, case in cases.items()} == {"test_culprit": "crash", "test_innocent": "pass"}
+    assert "after test_it::test_culprit had ended" in cases["test_culprit"]["message"]
+    assert result.ret == 1
+
+
+def test_an_ascii_terminal_may_be_shown_anything(suite, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    source = """
+        import sys
+
+        def test_a(hal_device):
+            sys.stdout.buffer.write("ger\\u00e4t".encode())
+
+        def test_b(hal_device):
+            print("b")
+        """
+    _, cases = outcomes(suite, source, "-s")
+    assert {case["outcome"] for case in cases.values()} == {"pass"}
+
+
+def test_temporary_folders_below_a_given_one(suite):
+    source = "def test_a(hal_device, tmp_path):\n    assert 'base' in str(tmp_path)\n"
+    _, cases = outcomes(suite, source, "--basetemp=base")
+    assert cases["test_a"]["outcome"] == "pass"
+
+
+def test_nothing_runs_in_a_setup_only_run(suite):
+    (suite.pytester.path / "b.toml").write_text(
+        'version = 1\n[[deviation]]\ncase = "*"\noutcome = "fail"\nreason = "it is so"\n'
+    )
+    suite.case("def test_it(hal_device): ...\n")
+    result = suite.run_child("--backend=reference", "--isolate", "--setup-only", "--baseline=b.toml")
+    assert "INTERNALERROR" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [
+        ("import json\n    json.loads('{')", "error"),
+        ("1 / 0", "error"),
+        ("with pytest.raises(HalError, match='other'):\n        raise HalError(StatusCode.INTERNAL, 'this')", "fail"),
+        ("assert 1 == 2", "fail"),
+        ("hal_device.inner.query_nothing()", "error"),
+    ],
+)
+def test_whose_error_it_is(suite, body, outcome):
+    source = (
+        f"import pytest\nfrom pytest_cuda2hal.hal import HalError, StatusCode\ndef test_it(hal_device):\n    {body}\n"
+    )
+    _, cases = outcomes(suite, source, "--no-isolate")
+    assert cases["test_it"]["outcome"] == outcome

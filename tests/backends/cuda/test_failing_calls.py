@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -127,6 +129,24 @@ def test_a_wait_for_a_producer_that_fails_fails_its_submission_and_only_that(rig
 def test_a_callback_that_cannot_be_ordered_fails_its_submission_and_only_that(rig, name):
     device = rig(completion="host-function")
     fails_and_leaves_nothing(device, name, barrier)
+
+
+@pytest.mark.parametrize("name", ["cuEventCreate", "cuEventRecord"])
+def test_a_device_that_nobody_closes_goes_although_its_work_could_not_be_recorded(completion, name):
+    driver = SimulatedDriver()
+    device = open_on(driver, ordinal=0, parameters=Parameters(completion=completion, check_locks=True), versions={})
+    done, buffer = device.create_semaphore(0), device.allocate_buffer(64)
+    driver.fail(name, error=REFUSED)
+    device.queue_execute([Fill(buffer, 1)], signal=[done @ 1])
+    with pytest.raises(HalError, match=name):
+        done.wait(1, 5)
+    del device, done, buffer
+    end = time.monotonic() + 5
+    while driver.contexts and time.monotonic() < end:
+        gc.collect()
+        time.sleep(0.001)
+    assert driver.contexts == {}
+    assert driver.violations == []
 
 
 @pytest.mark.parametrize("name", ["cuMemsetD8Async", "cuMemcpyHtoDAsync", "cuGraphInstantiate"])
