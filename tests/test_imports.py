@@ -89,7 +89,12 @@ def test_the_interface_imports_the_standard_library_only() -> None:
 
 
 #: What a backend is made of, beside the interface and its own modules.
-FOREIGN = {"cuda": ("cuda",), "iree": ("iree", "numpy")}
+FOREIGN = {
+    "cuda": ("cuda",),
+    "iree": ("iree", "numpy"),
+    # Wrong on purpose: small changes to what is right.
+    "faulty": ("pytest_cuda2hal.backends.reference", "pytest_cuda2hal.backends.cuda"),
+}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -44,6 +44,11 @@ def first_kills() -> dict[str, list[str]]:
     return kills
 
 
+def spec_of(defect: Defect) -> str:
+    """Return what ``--backend`` calls a defect."""
+    return f"faulty:{defect.name}"
+
+
 def target(case: str, spec: str) -> str:
     """Return what pytest calls a case of the suite on a backend."""
     module, _, name = case.partition("::")
@@ -56,18 +61,55 @@ def run_suite(
     defect: Defect, targets: Sequence[str], *arguments: str, effort: str = "quick", limit: float = LIMIT
 ) -> dict[str, Any]:
     """Run cases against a defect; return its name, the cases that caught it, and how long that took."""
-    spec = f"faulty:{defect.name}"
-    deadline = max(DEADLINE, defect.deadline or 0.0)
     began = time.monotonic()
+    cases, ending = _run([defect], targets, arguments, effort, limit)
+    return {
+        "defect": defect.name,
+        "seconds": round(time.monotonic() - began, 2),
+        "ending": ending,
+        "cases": sorted(case["case"] for case in cases),
+        "kills": [_kill(case, defect) for case in cases if case["outcome"] in CAUGHT],
+    }
+
+
+def first_kills_of(defects: Sequence[Defect], known: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """Run what killed each of some defects last time, all in one process; then those left, each by itself."""
+    began = time.monotonic()
+    targets = [target(case, spec_of(defect)) for defect in defects for case in known.get(defect.name, ())[:1]]
+    cases, ending = _run(defects, targets, (), "quick", LIMIT) if targets else ([], "nothing is known")
+    results = []
+    for defect in defects:
+        mine = [case for case in cases if case["backend"] == spec_of(defect) and case["outcome"] in CAUGHT]
+        kills = [_kill(case, defect) for case in mine]
+        result = {"defect": defect.name, "seconds": 0.0, "ending": ending, "cases": [], "kills": kills}
+        results.append(result if kills else first_kill(defect, known.get(defect.name, ())))
+    share = round((time.monotonic() - began) / len(defects), 2)
+    return [{**result, "seconds": result["seconds"] or share} for result in results]
+
+
+def batches(defects: Sequence[Defect], size: int = 12) -> list[list[Defect]]:
+    """Group defects that can run in one process: alike in what they need of it."""
+    groups: dict[tuple[bool, float], list[Defect]] = {}
+    for defect in defects:
+        groups.setdefault((defect.hangs, defect.deadline or 0.0), []).append(defect)
+    return [group[at : at + size] for group in groups.values() for at in range(0, len(group), size)]
+
+
+def _run(
+    defects: Sequence[Defect], targets: Sequence[str], arguments: Sequence[str], effort: str, limit: float
+) -> tuple[list[dict[str, Any]], str]:
+    """Run pytest in a process; return the cases of its result file, and how it ended."""
+    deadline = max(DEADLINE, *(defect.deadline or 0.0 for defect in defects))
     with tempfile.TemporaryDirectory() as folder:
         report, ini = Path(folder, "report.json"), Path(folder, "pytest.ini")
         ini.write_text("[pytest]\n", encoding="utf-8")
         command = [
             *(sys.executable, "-P", "-m", "pytest", "--pyargs", *targets, "-q", "--tb=no", "-c", str(ini)),
-            *("-p", "no:cacheprovider", "-p", "no:randomly", f"--backend={spec}", f"--effort={effort}"),
-            *(f"--hal-deadline={deadline}", f"--hal-report={report}", "--hal-strict-quality", *arguments),
+            *("-p", "no:cacheprovider", "-p", "no:randomly", f"--effort={effort}", f"--hal-report={report}"),
+            *(f"--backend={','.join(map(spec_of, defects))}", f"--hal-deadline={deadline}", "--hal-strict-quality"),
+            *arguments,
         ]
-        if defect.hangs:
+        if any(defect.hangs for defect in defects):
             command += ["--isolate", f"--hal-case-deadline={deadline * CASE_DEADLINES}"]
         ending = "ended"
         try:
@@ -85,14 +127,8 @@ def run_suite(
                 ending = f"exit code {done.returncode}: {done.stdout.decode(errors='replace').strip()[-300:]}"
         except subprocess.TimeoutExpired:
             ending = f"not done after {limit:g} s"
-        cases = json.loads(report.read_text(encoding="utf-8"))["cases"] if report.exists() else []
-    return {
-        "defect": defect.name,
-        "seconds": round(time.monotonic() - began, 2),
-        "ending": ending,
-        "cases": sorted(case["case"] for case in cases),
-        "kills": [_kill(case, defect) for case in cases if case["outcome"] in CAUGHT],
-    }
+        cases: list[dict[str, Any]] = json.loads(report.read_text(encoding="utf-8"))["cases"] if report.exists() else []
+    return cases, ending
 
 
 def _kill(case: dict[str, Any], defect: Defect) -> dict[str, Any]:
@@ -112,7 +148,7 @@ def first_kill(defect: Defect, known: Sequence[str]) -> dict[str, Any]:
     whole = ["pytest_cuda2hal.cts"]
     stages: list[tuple[list[str], list[str]]] = [(whole, [f"--hal-clause={','.join(defect.clauses)}"]), (whole, [])]
     if known:
-        stages.insert(0, ([target(case, f"faulty:{defect.name}") for case in known], []))
+        stages.insert(0, ([target(case, spec_of(defect)) for case in known], []))
     seconds = 0.0
     result: dict[str, Any] = {}
     for targets, arguments in stages:
@@ -138,14 +174,19 @@ def in_parallel(jobs: int, defects: Iterable[Defect], work: Any) -> list[dict[st
 
     def one(defect: Defect) -> dict[str, Any]:
         result: dict[str, Any] = work(defect)
-        kills = result["kills"]
-        by = f"{kills[0]['case']} ({kills[0]['outcome']})" if kills else f"NOBODY ({result['ending']})"
-        more = f" and {len(kills) - 1} more" if len(kills) > 1 else ""
-        print(f"{defect.name}: {by}{more}, {result['seconds']:.1f} s", flush=True)
+        say(result)
         return result
 
     with ThreadPoolExecutor(jobs) as pool:
         return list(pool.map(one, defects))
+
+
+def say(result: dict[str, Any]) -> None:
+    """Print who caught a defect."""
+    kills = result["kills"]
+    by = f"{kills[0]['case']} ({kills[0]['outcome']})" if kills else f"NOBODY ({result['ending']})"
+    more = f" and {len(kills) - 1} more" if len(kills) > 1 else ""
+    print(f"{result['defect']}: {by}{more}, {result['seconds']:.1f} s", flush=True)
 
 
 def main() -> int:
@@ -165,7 +206,12 @@ def main() -> int:
     if options.full:
         return full(defects, options)
     known = first_kills()
-    results = in_parallel(options.jobs, defects, lambda defect: first_kill(defect, known.get(defect.name, ())))
+    results: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for group in pool.map(lambda batch: first_kills_of(batch, known), batches(defects)):
+            for result in group:
+                say(result)
+            results += group
     return score(results)
 
 

@@ -169,7 +169,11 @@ class ReferenceDevice(Device):
             listed = checked_commands(commands)
         for command in listed:
             check_command(self, command)
-        self._submit(lambda: run_commands(listed), wait, signal, queue)
+        self._submit(self._work_of(listed), wait, signal, queue)
+
+    def _work_of(self, commands: tuple[Command, ...]) -> Callable[[], None]:
+        """Return the work that a list of checked commands is."""
+        return lambda: run_commands(commands)
 
     def create_command_buffer(self, commands: Iterable[Command], *, one_shot: bool = False) -> CommandBuffer:
         buffer = CommandBuffer(commands, one_shot=one_shot)

@@ -101,3 +101,22 @@ def test_thousands_of_rounds_end_where_they_began(
     del a
 
     rest.expect()
+
+
+@clause("A-2")
+@requires(Capability.STATISTICS)
+def test_a_deallocation_frees_its_memory_once(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, poll: Poll
+) -> None:
+    """Beside a buffer that stays, each round ends at exactly the figure where it began: no more than that is free."""
+    kept = buffers.filled(7, size=4096)
+    s = semaphores.at(0)
+    before = device.statistics().memory_in_use
+    for number in range(ROUNDS):
+        at = 3 * number
+        a = device.queue_alloca(4096, signal=[s @ (at + 1)])
+        device.queue_fill(a, number + 1, wait=[s @ (at + 1)], signal=[s @ (at + 2)])
+        device.queue_dealloca(a, wait=[s @ (at + 2)], signal=[s @ (at + 3)])
+        s.wait(at + 3)
+        poll(lambda: device.statistics().memory_in_use == before)
+    assert kept.holds(7)

@@ -15,7 +15,7 @@ import pytest
 
 from pytest_cuda2hal.hal import StatusCode
 
-from ..support import Poll, Quality, clause, status_of
+from ..support import AskVariation, Poll, Quality, clause, status_of
 from .conftest import OpenBare
 
 #: Rounds of opening and closing, from the contract. A HAL whose devices open so slowly that this takes longer than the
@@ -100,6 +100,26 @@ def test_opening_and_closing_leaves_the_process_as_it_was(
             for finished in done:
                 finished.wait(1, deadline)
         device.close()
+
+    before, rounds = run_rounds(round_of_it, deadline)
+    judge(before, rounds, poll, quality)
+
+
+@clause("L-1q")
+def test_dropping_devices_unclosed_leaves_the_process_as_it_was(
+    open_bare: OpenBare, variation: AskVariation, poll: Poll, quality: Quality, deadline: float
+) -> None:
+    """A hundred devices do some work and are dropped; nobody closes them, so what they held must not hold them."""
+    if not variation("drop-order").permits("any"):
+        pytest.skip("unsupported: in this profile the device is closed and dropped when everything else has gone")
+
+    def round_of_it() -> None:
+        device = open_bare()
+        b, done = device.allocate_buffer(4096), device.create_semaphore(0)
+        device.queue_fill(b, 7, signal=[done @ 1])
+        done.wait(1, deadline)
+        del device, b, done
+        gc.collect()
 
     before, rounds = run_rounds(round_of_it, deadline)
     judge(before, rounds, poll, quality)
