@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 PIP := $(RUN) pip --disable-pip-version-check --quiet
 
-.PHONY: help cts seeds bench findings zoo zoo-full test lint types docs build clean
+.PHONY: help cts seeds bench findings zoo zoo-full faults test lint types docs build clean
 N ?= 20
 SIM := cuda-sim:seed={n}
 SIMULATED := $(SIM) $(SIM):completion=host-function $(SIM):queues=4 $(SIM):event_pool_capacity=1
@@ -35,6 +35,9 @@ zoo: $(VENV)/stamp ## Run the suite against each backend that is wrong on purpos
 
 zoo-full: $(VENV)/stamp ## Run the whole suite against every one of them; keeps the kill matrix, can be resumed
 	$(VENV)/bin/python tools/zoo.py --full --output docs/results/zoo
+
+faults: $(VENV)/stamp ## Let every driver call of every case fail once, on the simulated driver; takes hours, can be resumed
+	$(VENV)/bin/python tools/fault_loop.py --output=docs/results/faults
 
 lint: $(VENV)/stamp ## Check style, format and types
 	$(RUN) ruff check .

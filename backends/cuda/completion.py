@@ -21,7 +21,6 @@ from pytest_cuda2hal.hal import HalError, StatusCode
 from .driver import CudaError, error_of
 from .engine import Engine
 from .lane import Lane
-from .parameters import EVENT
 
 #: Seconds between looks of an event completer while no thread sleeps for the work of its lane. Threads that submit and
 #: wait retire work as well, and two threads that take turns at the GIL are slow: it leaves them alone for so long as
@@ -221,9 +220,8 @@ class Service:
             self._context.leave()
 
 
-def start_completers(engine: Engine) -> list[threading.Thread]:
+def start_completers(engine: Engine, kind: type[Completer]) -> list[threading.Thread]:
     """Start a completer for each lane, and the service thread; return their threads."""
-    kind = EventCompleter if engine.parameters.completion == EVENT else HostFunctionCompleter
     completers = [kind(lane) for lane in engine.lanes]
     for completer in completers:
         completer.wait_until_begun()

@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from pytest_cuda2hal.hal import BackendUnavailable, HalError, StatusCode
 
@@ -29,6 +29,10 @@ _HOST_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 class Context:
     """The driver objects of one open device. Destroyed once, by whoever leaves last: see :meth:`leave`."""
 
+    # What it makes of the driver's objects.
+    lane_class: ClassVar[type[Lane]] = Lane
+    event_pool_class: ClassVar[type[DeviceEventPool]] = DeviceEventPool
+
     def __init__(self, driver: Driver, ordinal: int, parameters: Parameters) -> None:
         """Retain the primary context of device ``ordinal`` and make everything in it.
 
@@ -42,8 +46,6 @@ class Context:
         self._users_lock = threading.Lock()
         self._callbacks: list[Any] = []
         self._token = object()
-        #: Actions that the device may not be done with, though nobody will know when it is; kept until the end.
-        self.abandoned: list[object] = []
         self._is_closing = False
         self.is_destroyed = False
         self.device, self.device_count = _device(driver, ordinal)
@@ -77,7 +79,7 @@ class Context:
         driver, parameters = self.driver, self.parameters
         total = int(checked(driver, "cuDeviceTotalMem", self.device))
         self.memory_total = min(total, parameters.memory or total)
-        self.events = DeviceEventPool(driver, parameters.event_pool_capacity, check_locks=parameters.check_locks)
+        self.events = self.event_pool_class(driver, parameters.event_pool_capacity, check_locks=parameters.check_locks)
         self._undo.append(self.events.destroy)
         self.staging = PinnedMemory(driver, check_locks=parameters.check_locks)
         self._undo.append(self.staging.destroy)
@@ -90,7 +92,7 @@ class Context:
         self.allocations: dict[int, int] = {}
         self._undo.append(self._free_allocations)
         self.lanes = [
-            Lane(self, index, self._make_stream(), self._make_stream(), self._make_watch_event())
+            self.lane_class(self, index, self._make_stream(), self._make_stream(), self._make_watch_event())
             for index in range(parameters.queues * parameters.streams)
         ]
         #: Executable graphs, by identity.

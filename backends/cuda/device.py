@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar
 
 from pytest_cuda2hal.hal import (
     EVERY_CAPABILITY,
@@ -24,13 +25,13 @@ from pytest_cuda2hal.hal import (
 
 from .actions import Action, AllocaAction, DeallocaAction, ExecuteAction, HostCallAction, Point, State
 from .commands import CudaCommandBuffer, own_buffer, program_of
-from .completion import start_completers
+from .completion import EventCompleter, HostFunctionCompleter, start_completers
 from .context import Context
 from .driver import Driver
 from .engine import Engine
 from .hostwait import wait_for
 from .memory import CudaBuffer, CudaLatch
-from .parameters import Parameters
+from .parameters import EVENT, Parameters
 from .semaphore import EventSemaphore
 from .timepoints import VALUE_MAX, in_range
 
@@ -41,16 +42,26 @@ WORD_BYTES = 4
 class CudaDevice(Device):
     """A CUDA device with timeline semaphores. Thread-safe; see :class:`~pytest_cuda2hal.hal.Device`."""
 
+    # What a device is made of.
+    context_class: ClassVar[type[Context]] = Context
+    engine_class: ClassVar[type[Engine]] = Engine
+    semaphore_class: ClassVar[type[EventSemaphore]] = EventSemaphore
+    execute_class: ClassVar[type[ExecuteAction]] = ExecuteAction
+    alloca_class: ClassVar[type[AllocaAction]] = AllocaAction
+    dealloca_class: ClassVar[type[DeallocaAction]] = DeallocaAction
+    event_completer_class: ClassVar[type[EventCompleter]] = EventCompleter
+
     def __init__(self, driver: Driver, *, ordinal: int, parameters: Parameters, versions: dict[str, str]) -> None:
         self.capabilities = EVERY_CAPABILITY
         self.queue_count = parameters.queues
-        context = Context(driver, ordinal, parameters)
+        context = self.context_class(driver, ordinal, parameters)
         versions = {"driver": f"{context.version // 1000}.{context.version % 1000 // 10}", **versions}
         self.info = DeviceInfo(context.name, versions, count=context.device_count)
         context.enter()  # until the completers have entered, and again while closing
         try:
-            self.engine = Engine(context)
-            self._completers = start_completers(self.engine)
+            self.engine = self.engine_class(context)
+            completer = self.event_completer_class if parameters.completion == EVENT else HostFunctionCompleter
+            self._completers = start_completers(self.engine, completer)
         except BaseException:
             for lane in context.lanes:
                 lane.stopping = True
@@ -64,7 +75,7 @@ class CudaDevice(Device):
     def create_semaphore(self, initial_value: int = 0) -> EventSemaphore:
         initial_value = in_range(initial_value)
         self._check_open()
-        return EventSemaphore(self.engine, initial_value)
+        return self.semaphore_class(self.engine, initial_value)
 
     def wait_semaphores(
         self, timepoints: Iterable[Timepoint], *, mode: WaitMode = WaitMode.ALL, timeout: float | None = None
@@ -90,7 +101,7 @@ class CudaDevice(Device):
             program = program_of(engine, checked_commands(commands))
         self._check_queue(queue)
         self._check_open()
-        engine.submit(ExecuteAction(queue, self._points(wait), self._signals(signal), program))
+        engine.submit(self.execute_class(queue, self._points(wait), self._signals(signal), program))
 
     def create_command_buffer(self, commands: Iterable[Command], *, one_shot: bool = False) -> CudaCommandBuffer:
         return CudaCommandBuffer(self.engine, tuple(commands), one_shot=one_shot)
@@ -123,7 +134,7 @@ class CudaDevice(Device):
         self._check_queue(queue)
         waits, signals = self._points(wait), self._signals(signal)
         buffer = CudaBuffer(self.engine, size, from_queue=True)
-        self._submit(AllocaAction(queue, waits, signals, buffer))
+        self._submit(self.alloca_class(queue, waits, signals, buffer))
         return buffer
 
     def queue_dealloca(
@@ -142,7 +153,7 @@ class CudaDevice(Device):
             what = "has been deallocated" if owned.from_queue else "was not allocated by a queue"
             raise HalError(StatusCode.INVALID_ARGUMENT, f"the buffer {what}")
         try:
-            self._submit(DeallocaAction(queue, waits, signals, owned))
+            self._submit(self.dealloca_class(queue, waits, signals, owned))
         except HalError:
             owned.dealloca_queued = False
             raise
@@ -157,12 +168,12 @@ class CudaDevice(Device):
 
     def _points(self, timepoints: Iterable[Timepoint]) -> list[Point]:
         points: list[Point] = []
-        engine = self.engine
+        engine, kind = self.engine, self.semaphore_class
         for timepoint in timepoints if type(timepoints) is list else captured(timepoints):
             if type(timepoint) is not Timepoint:
                 captured([timepoint])
             semaphore, value = timepoint
-            if type(semaphore) is not EventSemaphore or semaphore.engine is not engine:
+            if type(semaphore) is not kind or semaphore.engine is not engine:
                 raise HalError(StatusCode.INVALID_ARGUMENT, f"{semaphore!r} is no semaphore of this device")
             points.append((semaphore, value if value <= VALUE_MAX else in_range(value)))
         return points

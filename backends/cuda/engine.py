@@ -88,6 +88,9 @@ class Engine:
         self.sleepers: set[HostWait] = set()
         self.host_calls: set[threading.Thread] = set()
         self.latches: weakref.WeakSet[CudaLatch] = weakref.WeakSet()
+        #: Actions that the device may not be done with, though nobody will know when it is; kept until the end. Not the
+        #: context's, which the completers keep alive: each action holds the engine by its semaphores and buffers.
+        self.abandoned: list[Action] = []
         self.service_stops = False
         self.lost: HalError | None = None
         self.closed = False
@@ -196,7 +199,7 @@ class Engine:
             if trash:  # first, since it makes room
                 self._clear(*trash.popleft())
             elif ready:
-                issue(self, ready[0])
+                self.issue(ready[0])
                 ready.popleft()
             elif inbox:
                 inbox[0].advance(self)

@@ -212,7 +212,7 @@ def _cannot_record(engine: Engine, action: Action, error: CudaError) -> None:
     if error.is_sticky:
         engine.lose(error)
     else:
-        engine.context.abandoned.append(action)
+        engine.abandoned.append(action)
     action.abandon(engine)
     finish(engine, action, error)
 

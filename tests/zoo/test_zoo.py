@@ -20,6 +20,7 @@ SAMPLE = [
     *("buffers-not-held", "command-list-by-reference", "dealloca-frees-twice", "device-in-a-cycle", "fail-with-ok"),
     *("failed-dealloca-counts", "host-call-error-dropped", "late-registration", "last-wait-of-a-semaphore"),
     *("unrecorded-event", "wait-does-nothing", "waits-beyond-the-32nd"),
+    *("cuda-wait-for-unrecorded-event", "cuda-list-by-reference", "cuda-waits-beyond-32"),
 ]
 
 

@@ -1,0 +1,89 @@
+"""The fault loop finds nothing on the CUDA backend, and something on backends that a failing call breaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_cuda2hal.backends.faulty.failing_calls import ERRORS, Plan, open_with
+from pytest_cuda2hal.hal import BackendUnavailable, HalError
+
+TOOL = Path(__file__).parents[2] / "tools" / "fault_loop.py"
+ONE = "test_joins::test_host_and_device_to_device"
+
+
+def run_loop(folder: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """Run the tool; return its status, its report and what it printed."""
+    run = subprocess.run(
+        [sys.executable, str(TOOL), f"--output={folder}", *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYTHONSAFEPATH": "1"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    return run.returncode, json.loads((folder / "faults.json").read_text()), run.stdout + run.stderr
+
+
+def test_whatever_call_fails_nothing_hangs_or_leaks(tmp_path: Path) -> None:
+    status, report, output = run_loop(tmp_path, "--budget=6", "--seed=1")
+    assert report["findings"] == [], output
+    assert status == 0, output
+    assert report["trials"] > 10, output
+    assert "Nothing hung" in (tmp_path / "faults.md").read_text()
+
+
+@pytest.mark.parametrize(("opener", "kind"), [("loses_signals", "lost signal"), ("leaks", "leak"), ("hangs", "hang")])
+def test_a_backend_that_a_failing_call_breaks_is_convicted(tmp_path: Path, opener: str, kind: str) -> None:
+    arguments = [f"--backend=broken_when_failing:{opener}", f"--select={ONE}", "--budget=6"]
+    status, report, output = run_loop(tmp_path, *arguments)
+    assert status == 1, output
+    assert kind in {finding["kind"] for finding in report["findings"]}, output
+    assert all("--n=" in finding["again"] for finding in report["findings"])
+
+
+def test_what_was_interrupted_is_resumed(tmp_path: Path) -> None:
+    case = "timeline/test_values::test_signal_sets_the_value"
+    status, first, output = run_loop(tmp_path, f"--select={case}")
+    assert status == 0, output
+    progress = tmp_path / "progress.jsonl"
+    lines = progress.read_text().splitlines()
+    progress.write_text("\n".join(lines[:-3]) + "\n")
+    status, second, output = run_loop(tmp_path, f"--select={case}")
+    assert status == 0, output
+    assert second["trials"] >= first["trials"] - 3
+    assert len(progress.read_text().splitlines()) <= len(lines) + 3
+
+
+@pytest.mark.parametrize("error", ["CUDA_ERROR_OUT_OF_MEMORY", "CUDA_ERROR_UNKNOWN", "CUDA_ERROR_ILLEGAL_ADDRESS"])
+@pytest.mark.parametrize("completion", ["event", "host-function"])
+def test_every_call_of_opening_fails_once(error: str, completion: str) -> None:
+    n = refused = 0
+    while True:
+        n += 1
+        plan = Plan(n, ERRORS[error], opening=True)
+        try:
+            device = open_with(plan, completion=completion)
+        except (HalError, BackendUnavailable):
+            refused += 1
+        else:
+            plan.paused = True  # closing is the fault loop's business
+            device.close()
+        [driver] = plan.drivers
+        end = time.monotonic() + 5
+        while driver.contexts and time.monotonic() < end:
+            time.sleep(0.001)  # the completers that had begun take down what there is
+        assert driver.contexts == {}, (n, plan.failed)
+        if not plan.is_sticky:
+            assert driver.violations == [], (n, plan.failed)
+        if not plan.failed:
+            break
+    assert refused == n - 1  # each of them matters

@@ -1,0 +1,399 @@
+"""Every driver call fails once: each case of the suite, with its n-th call failing, for n = 1, 2, 3 …
+
+SQLite tests its out-of-memory handling so. What the case itself asserts is of no interest once a call has failed, but
+nothing hangs, nothing leaks, every signal of every accepted submission ends reached or
+failed, unrelated work still runs unless the device is lost, and the device closes. A hang that nothing ends costs the
+process, and the loop goes on behind it in another.
+
+``python tools/fault_loop.py --output=docs/results/faults`` runs the whole, resumes what was interrupted, and writes
+``faults.json`` and ``faults.md``; ``--budget=60`` tries a random part that takes so many seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from pytest_cuda2hal.backends.cuda.driver import CudaError
+from pytest_cuda2hal.backends.faulty.failing_calls import ERRORS, Loop, Plan
+from pytest_cuda2hal.case import CaseState
+from pytest_cuda2hal.hal import HalError, StatusCode
+from pytest_cuda2hal.identity import case_id
+from pytest_cuda2hal.observation import ObservedDevice
+from pytest_cuda2hal.observation.log import Record
+from pytest_cuda2hal.plugin import is_case
+
+SPEC = "pytest_cuda2hal.backends.faulty.failing_calls:BACKEND"
+#: Errors, and for how many calls each: 0 for all from the n-th on. The last one is sticky, so that once is for good.
+KINDS = (
+    ("CUDA_ERROR_OUT_OF_MEMORY", 1),
+    ("CUDA_ERROR_UNKNOWN", 1),
+    ("CUDA_ERROR_INVALID_VALUE", 1),
+    ("CUDA_ERROR_UNKNOWN", 0),
+    ("CUDA_ERROR_ILLEGAL_ADDRESS", 1),
+)
+#: Of a case with more calls than this, all up to it are tried, and so many beyond, spread evenly at random.
+ALL_UP_TO, BEYOND = 200, 50
+#: Seconds for what must happen; after the longer time the process is given up.
+SOON, STUCK = 3.0, 40.0
+#: What the tool exits with when a hang made it give up its process.
+GAVE_UP = 75
+#: Where these fail, what they were to give back may stay; that is no defect of who called them.
+RELEASES = frozenset(
+    {"cuEventDestroy", "cuStreamDestroy", "cuMemFreeAsync", "cuMemFreeHost", "cuGraphExecDestroy", "cuGraphDestroy"}
+    | {"cuMemPoolDestroy", "cuDevicePrimaryCtxRelease", "cuStreamSynchronize", "cuStreamEndCapture"}
+)
+#: Where these fail nobody can tell any more what is done, so the device counts as lost whatever the error.
+LOSING = frozenset({"cuEventQuery", "cuEventSynchronize", "cuCtxSetCurrent"})
+
+
+class Trial(NamedTuple):
+    """One run of a case; it happened as written here, or is to."""
+
+    case: str
+    n: int
+    error: str
+    times: int
+
+    def reproducer(self) -> str:
+        """Return the command that runs it again; ``n`` is 0 where no call failed."""
+        fault = f" --n={self.n} --error={self.error} --times={self.times}" if self.n else " --budget=1"
+        return f"python tools/fault_loop.py --select='{self.case}'{fault}"
+
+
+def end_waiting_for_the_host(device: ObservedDevice) -> list[Record]:
+    """Do what the interrupted case owes: open latches, fail what only the host would signal. Return what stays.
+
+    Left out of what stays is what waits for a semaphore without a handle, or for a host call that may wait for the
+    case: it is nobody's fault.
+    """
+    log = device.log
+    for latch in list(device.latches):
+        latch.open()
+    rest = [record for record in log.records if any(log.is_reached(point) is False for point in record.signals)]
+    coming: dict[int, int] = {}  # the largest value of each semaphore that a submission will signal by itself
+    stuck = [*rest, *(record for record in log.records if not record.signals)]
+    before: list[Record] = []
+    while len(stuck) != len(before):
+        before = stuck
+        stuck = []
+        for record in before:
+            if any(log.is_reached(p) is False and coming.get(p.serial, -1) < p.value for p in record.waits):
+                stuck.append(record)
+            else:
+                coming |= {p.serial: max(p.value, coming.get(p.serial, 0)) for p in record.signals}
+    for record in stuck:
+        for point in record.waits:
+            semaphore = log.semaphore(point.serial)
+            if semaphore is not None and log.is_reached(point) is False and coming.get(point.serial, -1) < point.value:
+                with contextlib.suppress(HalError):
+                    semaphore.inner.fail(HalError(StatusCode.CANCELLED, "the case is over"))
+    excused: set[int] = set()
+    while True:
+        new = [
+            record
+            for record in rest
+            if record.what == "host call"
+            or any(log.semaphore(point.serial) is None or point.serial in excused for point in record.waits)
+        ]
+        if not new:
+            return rest
+        excused |= {point.serial for record in new for point in record.signals}
+        rest = [record for record in rest if record not in new]
+
+
+def what_is_wrong(device: ObservedDevice, plan: Plan) -> list[str]:
+    """Look at a device whose case is over, before it is closed."""
+    inner: Any = device.inner
+    end = time.monotonic() + SOON
+    while rest := end_waiting_for_the_host(device):
+        if time.monotonic() > end:
+            return [f"lost signal: {device.log.describe(rest[0])} is neither reached nor failed"]
+        time.sleep(0.001)
+    lost = inner.engine.lost
+    if lost is not None:
+        by_case = not isinstance(lost, CudaError) and lost.code is not StatusCode.INTERNAL  # that of a dead completer
+        may = by_case or plan.is_sticky or not plan.times or not plan.failed or not LOSING.isdisjoint(plan.failed)
+        return [] if may else [f"the device is lost: {lost}"]
+    if not plan.times:
+        return []
+    for queue in range(device.queue_count):
+        try:
+            done = inner.create_semaphore(0)
+            inner.queue_execute([], signal=[done @ 1], queue=queue)
+            done.wait(1, SOON)
+        except HalError as error:
+            if not plan.is_sticky and (inner.engine.lost is None or LOSING.isdisjoint(plan.failed)):
+                return [f"unrelated work on queue {queue}: {error}"]
+    while (now := inner.statistics()).pending or now.in_flight or now.events:
+        if time.monotonic() > end:
+            return [] if inner.engine.host_calls else [f"left in the device: {now}"]
+        time.sleep(0.001)
+    return []
+
+
+def what_is_left(plan: Plan) -> list[str]:
+    """Look at the drivers when every device of a case is closed."""
+    excused = not plan.times or not RELEASES.isdisjoint(plan.failed)
+    found: list[str] = []
+    for driver in plan.drivers:
+        if not excused:
+            unbound = "cuCtxSetCurrent" in plan.failed  # then a lost device has no context to call the driver with
+            lines = [line for line in driver.violations if not (unbound and "without a current context" in line)]
+            found += [f"violation: {line}" for line in lines[:3]]
+        if not excused and not soon(lambda driver=driver: not driver.contexts):  # type: ignore[misc]
+            found.append(f"leak: {dict(driver.live()) or 'a context'} after close")
+    # No name here may keep a device: one that the case never closed ends when nobody has it.
+    threads = [thread for reference in plan.devices for thread in getattr(reference(), "_completers", ())]
+    if not soon(lambda: not any(thread.is_alive() for thread in threads)):
+        found.append("leak: threads of a closed device go on")
+    return found
+
+
+def soon(condition: Callable[[], bool]) -> bool:
+    """Tell whether something comes true in time, when nothing of the case is alive any more."""
+    for name in ("last_exc", "last_value", "last_traceback", "last_type"):
+        sys.__dict__.pop(name, None)  # pytest leaves the last failure there, and it has the case's handles
+    end = time.monotonic() + SOON
+    while not condition() and time.monotonic() < end:
+        gc.collect()
+        time.sleep(0.01)
+    return condition()
+
+
+def guarded(function: Callable[[], list[str]]) -> list[str]:
+    """Call on a thread of its own, so that what hangs is noticed."""
+    found: list[str] = ["hang: the device answers nothing any more"]
+
+    def call() -> None:
+        try:
+            found[:] = function()
+        except Exception as error:  # noqa: BLE001 - it is a finding
+            found[:] = [f"exception: {type(error).__name__}: {error}"]
+
+    thread = threading.Thread(target=call, name="fault loop", daemon=True)
+    thread.start()
+    thread.join(4 * SOON)
+    return found
+
+
+class FaultLoop:
+    """The pytest plugin: takes every case over."""
+
+    def __init__(self, arguments: argparse.Namespace, deadline: float) -> None:
+        self._arguments = arguments
+        self._deadline = deadline
+        self._random = random.Random(arguments.seed)
+        self._progress = Path(arguments.output) / "progress.jsonl"
+        self._done = {(one["case"], one["n"], one["error"], one["times"]) for one in read_progress(self._progress)}
+        self._plan: Plan | None = None
+        self._problems: list[str] = []
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Keep what was asked for; with a budget in a random order."""
+        select = self._arguments.select
+        items[:] = [item for item in items if is_case(item) and select in case_id(item)]
+        if self._arguments.budget:
+            self._random.shuffle(items)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        """Run a case again and again."""
+        for trial in self._trials(item) if time.monotonic() < self._deadline else ():
+            if trial not in self._done and (not self._try(item, trial) or time.monotonic() > self._deadline):
+                break
+        item.session._setupstate.teardown_exact(nextitem)
+        return True
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, None, None]:
+        """Look at the devices before the fixtures close them."""
+        plan = self._plan
+        if plan is not None:
+            plan.paused = True
+            for device in CaseState.of(item).devices:
+                if not device.closed:
+                    self._problems += guarded(lambda device=device: what_is_wrong(device, plan))  # type: ignore[misc]
+            plan.paused = False
+        yield
+
+    def _trials(self, item: pytest.Item) -> Iterable[Trial]:
+        case, arguments = case_id(item), self._arguments
+        if arguments.n:
+            yield Trial(case, arguments.n, arguments.error, arguments.times)
+            return
+        begun = time.monotonic()
+        count = self._count(item)
+        if arguments.budget:
+            if count and time.monotonic() - begun < 1:
+                for _ in range(4):
+                    error, times = self._random.choice(KINDS)
+                    yield Trial(case, self._random.randint(1, count), error, times)
+            return
+        numbers = list(range(1, min(count, ALL_UP_TO) + 1))
+        if count > ALL_UP_TO:
+            step = (count - ALL_UP_TO) / BEYOND
+            numbers += sorted({int(ALL_UP_TO + 1 + (k + self._random.random()) * step) for k in range(BEYOND)})
+        for n in numbers:
+            for error, times in KINDS:
+                yield Trial(case, n, error, times)
+
+    def _count(self, item: pytest.Item) -> int:
+        """Run a case with no failing call and return how many there are."""
+        plan = self._run(item, Plan())
+        if self._problems:
+            self._write(Trial(case_id(item), 0, "", 1), plan)
+        return plan.seen
+
+    def _try(self, item: pytest.Item, trial: Trial) -> bool:
+        """Run a case with a failing call; return whether the call was reached."""
+        plan = Plan(trial.n, ERRORS[trial.error], trial.times)
+        give_up = threading.Timer(STUCK, self._give_up, (trial, plan))
+        give_up.daemon = True
+        give_up.start()
+        try:
+            self._run(item, plan)
+        finally:
+            give_up.cancel()
+        self._write(trial, plan)
+        return bool(plan.failed)
+
+    def _run(self, item: pytest.Item, plan: Plan) -> Plan:
+        self._problems = []
+        Loop.plan = self._plan = plan
+        CaseState.forget(item)
+        try:
+            # As if one of the same module came next, so that what cases share stays.
+            following: Any = SimpleNamespace(listchain=lambda: item.listchain()[:-1])
+            reports = runtestprotocol(item, nextitem=following, log=False)
+        finally:
+            Loop.plan = self._plan = None
+        for report in reports:
+            text = str(report.longrepr)
+            if "device.close() did not return" in text:
+                self._problems.append("hang: device.close() did not return")
+            if "PytestUnhandledThreadException" in text or "LockOrderError" in text:
+                self._problems.append(f"exception: {text.strip().splitlines()[-1][:300]}")
+        del reports
+        self._problems += what_is_left(plan)
+        return plan
+
+    def _give_up(self, trial: Trial, plan: Plan) -> None:
+        self._problems.append("hang: the case did not end")
+        self._write(trial, plan)
+        os._exit(GAVE_UP)
+
+    def _write(self, trial: Trial, plan: Plan) -> None:
+        with self._progress.open("a") as progress:
+            line = {**trial._asdict(), "call": plan.failed[:1], "problems": self._problems}
+            progress.write(json.dumps(line) + "\n")
+
+
+def read_progress(path: Path) -> list[dict[str, Any]]:
+    """Return what was tried so far."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def summarize(folder: Path, extent: str) -> dict[str, Any]:
+    """Write what was found as ``faults.json`` and ``faults.md``; ``extent`` says how much was tried."""
+    tried = read_progress(folder / "progress.jsonl")
+    reached = [one for one in tried if one["call"]]
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for one in tried:
+        for problem in one["problems"]:
+            kind = problem.partition(":")[0]
+            call = one["call"][0] if one["call"] else "none"
+            groups.setdefault((kind, call, one["error"]), []).append({**one, "problem": problem})
+    findings = [
+        {name: same[0][name] for name in ("call", "error", "problem")}
+        | {"kind": kind, "count": len(same), "again": Trial(*(same[0][name] for name in Trial._fields)).reproducer()}
+        for (kind, *_), same in sorted(groups.items(), key=lambda group: -len(group[1]))
+    ]
+    result: dict[str, Any] = {
+        "cases": len({one["case"] for one in tried}),
+        "trials": len(reached),
+        "calls": dict(Counter(one["call"][0] for one in reached).most_common()),
+        "errors": dict(Counter(f"{one['error']}, {'once' if one['times'] else 'for good'}" for one in reached)),
+        "extent": extent,
+        "findings": findings,
+    }
+    (folder / "faults.json").write_text(json.dumps(result, indent=1) + "\n")
+    lines = ["# Every driver call fails once", ""]
+    lines += [f"{result['trials']} failing calls in {result['cases']} cases, on the simulated driver: {extent}.", ""]
+    lines += ["| Error | Calls failed |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in result["errors"].items()), ""]
+    lines += ["| Call | Times |", "| --- | --- |", *(f"| `{k}` | {v} |" for k, v in result["calls"].items()), ""]
+    lines += ["## Findings", ""] if findings else ["Nothing hung, leaked or was lost."]
+    lines += [f"- {one['count']} x {one['problem']}\n  `{one['again']}`" for one in findings]
+    (folder / "faults.md").write_text("\n".join(lines) + "\n")
+    return result
+
+
+def read_arguments(texts: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--budget", type=float, default=0, help="seconds; without one everything is tried")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--select", default="", help="only cases whose id contains this")
+    parser.add_argument("--backend", default=SPEC, help="a backend that opens its devices with failing_calls.open_with")
+    parser.add_argument("--output", default="build/faults", help="folder for the report, and what was tried so far")
+    parser.add_argument("--n", type=int, default=0, help="try this call only")
+    parser.add_argument("--error", choices=sorted(ERRORS), default="CUDA_ERROR_UNKNOWN")
+    parser.add_argument("--times", type=int, default=1)
+    parser.add_argument("--worker", type=float, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args(texts)
+
+
+def work(arguments: argparse.Namespace) -> int:
+    """Run cases in this process until the time is over."""
+    command = ["--pyargs", "pytest_cuda2hal.cts", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist"]
+    command += ["-q", "--no-header", "--no-summary", f"--backend={arguments.backend}", "--hal-no-isolate"]
+    command += ["--hal-effort=quick", f"--hal-deadline={SOON}"]
+    loop = FaultLoop(arguments, time.monotonic() + arguments.worker)
+    return int(pytest.main(command, plugins=[loop]))
+
+
+def main(texts: list[str] | None = None) -> int:
+    """Run the loop; 1 if anything was found."""
+    arguments = read_arguments(texts)
+    folder = Path(arguments.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    if arguments.worker:
+        return work(arguments)
+    if arguments.n or arguments.budget:
+        (folder / "progress.jsonl").unlink(missing_ok=True)  # what is asked for is tried, whatever was before
+    given = sys.argv[1:] if texts is None else texts
+    end = time.monotonic() + (arguments.budget or 1e9)
+    status = GAVE_UP
+    while status == GAVE_UP and (left := end - time.monotonic()) > 0:
+        status = subprocess.run([sys.executable, __file__, *given, f"--worker={left}"], check=False).returncode
+    extent = f"all calls up to the {ALL_UP_TO}th of a case, and {BEYOND} beyond, picked by seed {arguments.seed}"
+    if arguments.budget:
+        extent = f"a part picked at random by seed {arguments.seed}, of cases that take less than a second"
+    elif status or arguments.select:
+        extent = f"a part so far; the whole is {extent}"
+    result = summarize(folder, extent)
+    for one in result["findings"]:
+        print(one["count"], "x", one["problem"], "\n   ", one["again"])
+    print(f"{result['trials']} failing calls in {result['cases']} cases, {len(result['findings'])} kinds of findings")
+    return 1 if result["findings"] or status not in (0, GAVE_UP) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
