@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 PIP := $(RUN) pip --disable-pip-version-check --quiet
 
-.PHONY: help cts seeds bench findings zoo zoo-full faults test lint types docs build clean
+.PHONY: help cts test-whole seeds bench findings zoo zoo-full faults test lint types docs build clean
 N ?= 20
 SIM := cuda-sim:seed={n}
 SIMULATED := $(SIM) $(SIM):completion=host-function $(SIM):queues=4 $(SIM):event_pool_capacity=1
@@ -20,6 +20,9 @@ cts: $(VENV)/stamp ## Run the conformance suite on every backend that this machi
 test: $(VENV)/stamp ## Run the tests of the harness and of the backends' insides
 	@# Many wait for a deadline or a child process, so there are more workers than cores.
 	$(RUN) pytest ./tests -n 4 --dist worksteal
+
+test-whole: $(VENV)/stamp ## The same, with every variant; takes twice as long
+	$(RUN) pytest ./tests --whole -n 4 --dist worksteal
 
 seeds: $(VENV)/stamp ## Run the suite on cuda-sim with N seeds (20) in each configuration; keeps the page of results
 	$(RUN) pytest_cuda2hal repeat --quick=$(N) --jobs=2 --output=docs/results/cuda-sim-seeds $(SIMULATED:%=--backend=%)

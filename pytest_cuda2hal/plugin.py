@@ -209,6 +209,7 @@ class Run:
         # A debugger needs the terminal; elsewhere a process cannot be given a connection by descriptor.
         if (
             self.is_child
+            or self.only_lists
             or os.name != "posix"
             or any(self.config.getoption(name, False) for name in ("usepdb", "trace"))
         ):

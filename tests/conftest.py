@@ -1,3 +1,30 @@
 """For the project's own tests."""
 
+from __future__ import annotations
+
+import re
+
+import pytest
+
 pytest_plugins = ["pytester"]
+
+#: Variants that `make test` leaves to `make test-whole`: the same promises in other ways of running, and what is slow.
+LEFT_OUT = re.compile(
+    r"/plugin/.*[\[-](both|xdist|isolated)[\]-]"
+    r"|/plugin/test_isolation.*(Flood\]|method=thread|loadscope|-n 2\]|LateCrash)"
+    r"|/plugin/test_same_names.*-n 2"
+    r"|/zoo/test_fault_loop.*(leaks|hangs|resumed)"
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--whole", action="store_true", help="run every variant of the project's own tests")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--whole"):
+        return
+    left = [item for item in items if LEFT_OUT.search(item.nodeid)]
+    config.hook.pytest_deselected(items=left)
+    leave = set(left)
+    items[:] = [item for item in items if item not in leave]

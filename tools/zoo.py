@@ -105,7 +105,8 @@ def _run(
         ini.write_text("[pytest]\n", encoding="utf-8")
         command = [
             *(sys.executable, "-P", "-m", "pytest", "--pyargs", *targets, "-q", "--tb=no", "-c", str(ini)),
-            *("-p", "no:cacheprovider", "-p", "no:randomly", f"--effort={effort}", f"--hal-report={report}"),
+            *("-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:hypothesispytest"),
+            *(f"--effort={effort}", f"--hal-report={report}"),
             *(f"--backend={','.join(map(spec_of, defects))}", f"--hal-deadline={deadline}", "--hal-strict-quality"),
             *arguments,
         ]

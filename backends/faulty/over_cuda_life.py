@@ -52,7 +52,7 @@ class RetiresLaneByLane(FaultyEngine):
 @defect(
     "cuda-consumer-retired-first",
     happened="no upstream commit known; what retirement.retire of this project guards against, after IREE f2b41af696",
-    clauses=("F-8", "W-2"),
+    clauses=("Q-1", "Q-2"),
 )
 class ConsumerRetiredFirst(FaultyCuda):
     """Each stream's work is retired by itself: a consumer's signal may be seen before that of its producer."""

@@ -140,3 +140,25 @@ def test_fault_without_signals(device: ObservedDevice, buffers: Buffers, semapho
         device.queue_execute([Fill(c, 7)], signal=[done @ 1], queue=queue)
         expect_reached(done, 1)
         assert c.holds(7)
+
+
+@clause("F-8", "Q-13")
+@pytest.mark.parametrize("position", range(4))
+def test_fault_among_submissions_that_one_signal_releases(
+    position: int, device: ObservedDevice, buffers: Buffers, semaphores: Semaphores
+) -> None:
+    """Of four that wait for the same value one fails when it runs; each of the others does its work."""
+    targets = buffers.filled(0, count=4)
+    (gate,) = semaphores(1)
+    signals = semaphores(4)
+    fault = HalError(StatusCode.INTERNAL, f"number {position}")
+    for number, (target, done) in enumerate(zip(targets, signals, strict=True)):
+        command = Fault(fault) if number == position else Fill(target, number + 1)
+        device.queue_execute([command], wait=[gate @ 1], signal=[done @ 1], queue=number % device.queue_count)
+    gate.signal(1)
+    for number, (target, done) in enumerate(zip(targets, signals, strict=True)):
+        if number == position:
+            expect_failed(done, 1, fault)
+        else:
+            done.wait(1)
+            assert target.holds(number + 1)

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from pytest_cuda2hal.hal import Capability, Copy, Hold, StatusCode
+from pytest_cuda2hal.hal import Capability, Copy, Fill, Hold, StatusCode
 
 from ..support import (
     AskVariation,
@@ -252,6 +252,31 @@ def test_later_producer_of_the_timeline_is_held(
     assert s.query() == 1
     assert c.holds(7)
     latch.open()
+    s.wait(2)
+
+
+@clause("Q-12")
+@requires(Capability.HOLD)
+def test_earlier_of_two_held_producers_ends(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, latches: Latches
+) -> None:
+    """Both producers are there, and held, when the consumer of s@1 comes; then only the first of them may end.
+
+    queue 0: hold, fill(b, 7) ──s@1──▶ queue 0: copy(b → c) ──done@1──▶ host
+                              └─s@1──▶ queue 1: hold ──s@2──▶ host
+    """
+    device.need_queues(2)
+    b, c = buffers.filled(0, count=2)
+    s, done = semaphores(2)
+    first, second = latches(), latches()
+    device.queue_execute([Hold(first), Fill(b, 7)], signal=[s @ 1], queue=0)
+    device.queue_execute([Hold(second)], wait=[s @ 1], signal=[s @ 2], queue=1)
+    device.queue_copy(b, c, wait=[s @ 1], signal=[done @ 1], queue=0)
+    first.open()
+    done.wait(1)
+    assert s.query() == 1
+    assert c.holds(7)
+    second.open()
     s.wait(2)
 
 

@@ -240,3 +240,22 @@ def test_every_signal_of_a_list_comes_after_the_work(
         for k in range(width):
             done[k].wait(1)
             assert targets[k].holds(turn)
+
+
+@clause("Q-1", "Q-2")
+def test_nobody_sees_a_consumer_before_its_producer(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, effort: Effort
+) -> None:
+    """A submission ran after its waits were reached, so whoever sees its signal sees them reached.
+
+    queue 0: fill(b, turn) ──made@turn──▶ last queue: copy(b → c) ──done@turn──▶ host, which looks at made
+    """
+    b, c = buffers.filled(0, count=2)
+    made, done = semaphores(2)
+    last = device.queue_count - 1
+    for turn in range(1, effort.loops(300, 2000) + 1):
+        device.queue_fill(b, turn % 251, signal=[made @ turn], queue=0)
+        device.queue_copy(b, c, wait=[made @ turn], signal=[done @ turn], queue=last)
+        done.wait(turn)
+        seen = made.query()
+        assert seen >= turn, f"done@{turn} is reached while made, for which its submission waits, reads {seen}"

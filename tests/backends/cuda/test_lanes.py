@@ -48,7 +48,7 @@ def test_a_consumer_on_its_producers_queue_is_bound_without_a_wait(rig):
     latch = device.hold(0, [timeline @ 1])
     for value in range(2, 6):
         device.submit(wait=[timeline @ (value - 1)], signal=[timeline @ value])
-    assert len(device.lane_of(0).in_flight) == 5
+    device.until(lambda: len(device.lane_of(0).in_flight) == 5)
     assert device.stream_waits() == []
     latch.open()
     timeline.wait(5, 5)
