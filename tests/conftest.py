@@ -10,8 +10,9 @@ pytest_plugins = ["pytester"]
 
 #: Variants that `make test` leaves to `make test-whole`: the same promises in other ways of running, and what is slow.
 LEFT_OUT = re.compile(
-    r"/plugin/.*[\[-](both|xdist|isolated)[\]-]"
-    r"|/plugin/test_isolation.*(Flood\]|method=thread|loadscope|-n 2\]|LateCrash)"
+    r"/plugin/test_(baseline_option|write_baseline_option|flaky_entries|shard_option|order_option|profile_option|outcomes"
+    r"|spreading)\.py.*[\[-](both|xdist|isolated)[\]-]"
+    r"|/plugin/test_isolation.*(Flood\]|method=thread|loadscope|-n 2\])"
     r"|/plugin/test_same_names.*-n 2"
     r"|/zoo/test_fault_loop.*(leaks|hangs|resumed)"
 )
