@@ -6,7 +6,7 @@ failed, unrelated work still runs unless the device is lost, and the device clos
 process, and the loop goes on behind it in another.
 
 ``python tools/fault_loop.py --output=docs/results/faults`` runs the whole, resumes what was interrupted, and writes
-``faults.json`` and ``faults.md``; ``--budget=60`` tries a random part that takes so many seconds.
+``faults.json`` and ``faults.md``; ``--trials=100`` tries so many, picked at random.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
+from fault_page import Trial, read_progress, summarize
 
 from pytest_cuda2hal.backends.cuda.driver import CudaError
 from pytest_cuda2hal.backends.faulty.failing_calls import ERRORS, Loop, Plan
@@ -61,20 +61,6 @@ RELEASES = frozenset(
 )
 #: Where these fail nobody can tell any more what is done, so the device counts as lost whatever the error.
 LOSING = frozenset({"cuEventQuery", "cuEventSynchronize", "cuCtxSetCurrent"})
-
-
-class Trial(NamedTuple):
-    """One run of a case; it happened as written here, or is to."""
-
-    case: str
-    n: int
-    error: str
-    times: int
-
-    def reproducer(self) -> str:
-        """Return the command that runs it again; ``n`` is 0 where no call failed."""
-        fault = f" --n={self.n} --error={self.error} --times={self.times}" if self.n else " --budget=1"
-        return f"python tools/fault_loop.py --select='{self.case}'{fault}"
 
 
 def end_waiting_for_the_host(device: ObservedDevice) -> list[Record]:
@@ -196,28 +182,30 @@ def guarded(function: Callable[[], list[str]]) -> list[str]:
 class FaultLoop:
     """The pytest plugin: takes every case over."""
 
-    def __init__(self, arguments: argparse.Namespace, deadline: float) -> None:
+    def __init__(self, arguments: argparse.Namespace) -> None:
         self._arguments = arguments
-        self._deadline = deadline
         self._random = random.Random(arguments.seed)
         self._progress = Path(arguments.output) / "progress.jsonl"
-        self._done = {(one["case"], one["n"], one["error"], one["times"]) for one in read_progress(self._progress)}
+        before = read_progress(self._progress)
+        self._done = {(one["case"], one["n"], one["error"], one["times"]) for one in before}
+        self._reached = sum(bool(one["call"]) for one in before)
+        self._is_over = self._is_enough(any(one["problems"] for one in before))
         self._plan: Plan | None = None
         self._problems: list[str] = []
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Keep what was asked for; with a budget in a random order."""
+        """Keep what was asked for; a random part in a random order."""
         select = self._arguments.select
         items[:] = [item for item in items if is_case(item) and select in case_id(item)]
-        if self._arguments.budget:
+        if self._arguments.trials:
             self._random.shuffle(items)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         """Run a case again and again."""
-        for trial in self._trials(item) if time.monotonic() < self._deadline else ():
-            if trial not in self._done and (not self._try(item, trial) or time.monotonic() > self._deadline):
+        for trial in () if self._is_over else self._trials(item):
+            if trial not in self._done and (not self._try(item, trial) or self._is_over):
                 break
         item.session._setupstate.teardown_exact(nextitem)
         return True
@@ -237,14 +225,15 @@ class FaultLoop:
     def _trials(self, item: pytest.Item) -> Iterable[Trial]:
         case, arguments = case_id(item), self._arguments
         if arguments.n:
-            yield Trial(case, arguments.n, arguments.error, arguments.times)
+            yield Trial(case, arguments.n, arguments.error or "CUDA_ERROR_UNKNOWN", arguments.times)
             return
         begun = time.monotonic()
         count = self._count(item)
-        if arguments.budget:
+        kinds = [kind for kind in KINDS if arguments.error in (None, kind[0])] or [(arguments.error, arguments.times)]
+        if arguments.trials:
             if count and time.monotonic() - begun < 1:
                 for _ in range(4):
-                    error, times = self._random.choice(KINDS)
+                    error, times = self._random.choice(kinds)
                     yield Trial(case, self._random.randint(1, count), error, times)
             return
         numbers = list(range(1, min(count, ALL_UP_TO) + 1))
@@ -252,7 +241,7 @@ class FaultLoop:
             step = (count - ALL_UP_TO) / BEYOND
             numbers += sorted({int(ALL_UP_TO + 1 + (k + self._random.random()) * step) for k in range(BEYOND)})
         for n in numbers:
-            for error, times in KINDS:
+            for error, times in kinds:
                 yield Trial(case, n, error, times)
 
     def _count(self, item: pytest.Item) -> int:
@@ -304,69 +293,36 @@ class FaultLoop:
         with self._progress.open("a") as progress:
             line = {**trial._asdict(), "call": plan.failed[:1], "problems": self._problems}
             progress.write(json.dumps(line) + "\n")
+        self._reached += bool(plan.failed)
+        self._is_over = self._is_enough(bool(self._problems))
 
-
-def read_progress(path: Path) -> list[dict[str, Any]]:
-    """Return what was tried so far."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def summarize(folder: Path, extent: str) -> dict[str, Any]:
-    """Write what was found as ``faults.json`` and ``faults.md``; ``extent`` says how much was tried."""
-    tried = read_progress(folder / "progress.jsonl")
-    reached = [one for one in tried if one["call"]]
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for one in tried:
-        for problem in one["problems"]:
-            kind = problem.partition(":")[0]
-            call = one["call"][0] if one["call"] else "none"
-            groups.setdefault((kind, call, one["error"]), []).append({**one, "problem": problem})
-    findings = [
-        {name: same[0][name] for name in ("call", "error", "problem")}
-        | {"kind": kind, "count": len(same), "again": Trial(*(same[0][name] for name in Trial._fields)).reproducer()}
-        for (kind, *_), same in sorted(groups.items(), key=lambda group: -len(group[1]))
-    ]
-    result: dict[str, Any] = {
-        "cases": len({one["case"] for one in tried}),
-        "trials": len(reached),
-        "calls": dict(Counter(one["call"][0] for one in reached).most_common()),
-        "errors": dict(Counter(f"{one['error']}, {'once' if one['times'] else 'for good'}" for one in reached)),
-        "extent": extent,
-        "findings": findings,
-    }
-    (folder / "faults.json").write_text(json.dumps(result, indent=1) + "\n")
-    lines = ["# Every driver call fails once", ""]
-    lines += [f"{result['trials']} failing calls in {result['cases']} cases, on the simulated driver: {extent}.", ""]
-    lines += ["| Error | Calls failed |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in result["errors"].items()), ""]
-    lines += ["| Call | Times |", "| --- | --- |", *(f"| `{k}` | {v} |" for k, v in result["calls"].items()), ""]
-    lines += ["## Findings", ""] if findings else ["Nothing hung, leaked or was lost."]
-    lines += [f"- {one['count']} x {one['problem']}\n  `{one['again']}`" for one in findings]
-    (folder / "faults.md").write_text("\n".join(lines) + "\n")
-    return result
+    def _is_enough(self, found: bool) -> bool:
+        """Tell whether nothing more is asked for."""
+        return (self._arguments.first and found) or 0 < self._arguments.trials <= self._reached
 
 
 def read_arguments(texts: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--budget", type=float, default=0, help="seconds; without one everything is tried")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--trials", type=int, default=0, help="how many, at random; without it everything is tried")
+    parser.add_argument("--seed", type=int, default=0, help="picks what is tried at random")
+    parser.add_argument("--first", action="store_true", help="stop at the first finding")
     parser.add_argument("--select", default="", help="only cases whose id contains this")
     parser.add_argument("--backend", default=SPEC, help="a backend that opens its devices with failing_calls.open_with")
     parser.add_argument("--output", default="build/faults", help="folder for the report, and what was tried so far")
     parser.add_argument("--n", type=int, default=0, help="try this call only")
-    parser.add_argument("--error", choices=sorted(ERRORS), default="CUDA_ERROR_UNKNOWN")
-    parser.add_argument("--times", type=int, default=1)
-    parser.add_argument("--worker", type=float, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--error", choices=sorted(ERRORS), help="try this error only")
+    parser.add_argument("--times", type=int, default=1, help="with --n: how many calls fail from there on; 0 for all")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(texts)
 
 
 def work(arguments: argparse.Namespace) -> int:
-    """Run cases in this process until the time is over."""
+    """Run cases in this process."""
     command = ["--pyargs", "pytest_cuda2hal.cts", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist"]
     command += ["-q", "--no-header", "--no-summary", f"--backend={arguments.backend}", "--hal-no-isolate"]
     command += ["--hal-effort=quick", f"--hal-deadline={SOON}"]
-    loop = FaultLoop(arguments, time.monotonic() + arguments.worker)
-    return int(pytest.main(command, plugins=[loop]))
+    return int(pytest.main(command, plugins=[FaultLoop(arguments)]))
 
 
 def main(texts: list[str] | None = None) -> int:
@@ -376,17 +332,16 @@ def main(texts: list[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     if arguments.worker:
         return work(arguments)
-    if arguments.n or arguments.budget:
+    if arguments.n or arguments.trials or arguments.first:
         (folder / "progress.jsonl").unlink(missing_ok=True)  # what is asked for is tried, whatever was before
     given = sys.argv[1:] if texts is None else texts
-    end = time.monotonic() + (arguments.budget or 1e9)
     status = GAVE_UP
-    while status == GAVE_UP and (left := end - time.monotonic()) > 0:
-        status = subprocess.run([sys.executable, __file__, *given, f"--worker={left}"], check=False).returncode
+    while status == GAVE_UP:
+        status = subprocess.run([sys.executable, __file__, *given, "--worker"], check=False).returncode
     extent = f"all calls up to the {ALL_UP_TO}th of a case, and {BEYOND} beyond, picked by seed {arguments.seed}"
-    if arguments.budget:
+    if arguments.trials:
         extent = f"a part picked at random by seed {arguments.seed}, of cases that take less than a second"
-    elif status or arguments.select:
+    elif status or arguments.select or arguments.error or arguments.first:
         extent = f"a part so far; the whole is {extent}"
     result = summarize(folder, extent)
     for one in result["findings"]:

@@ -1,0 +1,61 @@
+"""What the fault loop tried and found, as a file of data and a page."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Trial(NamedTuple):
+    """One run of a case; it happened as written here, or is to."""
+
+    case: str
+    n: int
+    error: str
+    times: int
+
+    def reproducer(self) -> str:
+        """Return the command that runs it again; ``n`` is 0 where no call failed."""
+        fault = f" --n={self.n} --error={self.error} --times={self.times}" if self.n else " --trials=1"
+        return f"python tools/fault_loop.py --select='{self.case}'{fault}"
+
+
+def read_progress(path: Path) -> list[dict[str, Any]]:
+    """Return what was tried so far."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def summarize(folder: Path, extent: str) -> dict[str, Any]:
+    """Write what was found as ``faults.json`` and ``faults.md``; ``extent`` says how much was tried."""
+    tried = read_progress(folder / "progress.jsonl")
+    reached = [one for one in tried if one["call"]]
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for one in tried:
+        for problem in one["problems"]:
+            kind = problem.partition(":")[0]
+            call = one["call"][0] if one["call"] else "none"
+            groups.setdefault((kind, call, one["error"]), []).append({**one, "problem": problem})
+    findings = [
+        {name: same[0][name] for name in ("call", "error", "problem")}
+        | {"kind": kind, "count": len(same), "again": Trial(*(same[0][name] for name in Trial._fields)).reproducer()}
+        for (kind, *_), same in sorted(groups.items(), key=lambda group: -len(group[1]))
+    ]
+    result: dict[str, Any] = {
+        "cases": len({one["case"] for one in tried}),
+        "trials": len(reached),
+        "calls": dict(Counter(one["call"][0] for one in reached).most_common()),
+        "errors": dict(Counter(f"{one['error']}, {'once' if one['times'] else 'for good'}" for one in reached)),
+        "extent": extent,
+        "findings": findings,
+    }
+    (folder / "faults.json").write_text(json.dumps(result, indent=1) + "\n")
+    lines = ["# Every driver call fails once", ""]
+    lines += [f"{result['trials']} failing calls in {result['cases']} cases, on the simulated driver: {extent}.", ""]
+    lines += ["| Error | Calls failed |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in result["errors"].items()), ""]
+    lines += ["| Call | Times |", "| --- | --- |", *(f"| `{k}` | {v} |" for k, v in result["calls"].items()), ""]
+    lines += ["## Findings", ""] if findings else ["Nothing hung, leaked or was lost."]
+    lines += [f"- {one['count']} x {one['problem']}\n  `{one['again']}`" for one in findings]
+    (folder / "faults.md").write_text("\n".join(lines) + "\n")
+    return result
