@@ -4,7 +4,10 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 PIP := $(RUN) pip --disable-pip-version-check --quiet
 
-.PHONY: help cts test-whole seeds bench findings zoo zoo-full faults test lint types docs build clean
+# Where it is set, each of the many child processes of the tests and of isolated runs would compile the suite anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help cts test-whole seeds soak bench findings zoo zoo-full mutation faults test lint types docs build clean
 N ?= 20
 SIM := cuda-sim:seed={n}
 SIMULATED := $(SIM) $(SIM):completion=host-function $(SIM):queues=4 $(SIM):event_pool_capacity=1
@@ -12,7 +15,7 @@ SIMULATED := $(SIM) $(SIM):completion=host-function $(SIM):queues=4 $(SIM):event
 .DEFAULT_GOAL := help
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 cts: $(VENV)/stamp ## Run the conformance suite on every backend that this machine can run
 	$(RUN) pytest_cuda2hal matrix
@@ -27,6 +30,9 @@ test-whole: $(VENV)/stamp ## The same, with every variant; takes twice as long
 seeds: $(VENV)/stamp ## Run the suite on cuda-sim with N seeds (20) in each configuration; keeps the page of results
 	$(RUN) pytest_cuda2hal repeat --quick=$(N) --jobs=2 --output=docs/results/cuda-sim-seeds $(SIMULATED:%=--backend=%)
 
+soak: $(VENV)/stamp ## Run the suite on reference and cuda-sim 200 times at quick and 20 times at full effort; resumes
+	$(RUN) pytest_cuda2hal repeat --quick=200 --full=20 --jobs=2 --resume --output=docs/results/soak --backend=reference --backend=$(SIM)
+
 bench: $(VENV)/stamp ## Measure cuda, iree:cuda and the raw driver calls; needs a GPU, keeps the page of results
 	$(VENV)/bin/python benchmarks/timeline.py --backend=cuda --backend=iree:cuda --raw --output=docs/results/timeline
 
@@ -38,6 +44,9 @@ zoo: $(VENV)/stamp ## Run the suite against each backend that is wrong on purpos
 
 zoo-full: $(VENV)/stamp ## Run the whole suite against every one of them; keeps the kill matrix, can be resumed
 	$(VENV)/bin/python tools/zoo.py --full --output docs/results/zoo
+
+mutation: $(VENV)/stamp ## Change the backends in small ways and see whether the suite notices; takes hours, can be resumed
+	$(VENV)/bin/python tools/mutation.py
 
 faults: $(VENV)/stamp ## Let every driver call of every case fail once, on the simulated driver; takes hours, can be resumed
 	$(VENV)/bin/python tools/fault_loop.py --output=docs/results/faults

@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     repeat.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
     repeat.add_argument("--budget", type=float, default=86400.0, metavar="SECONDS", help="begin no run after this")
     repeat.add_argument("--output", type=Path, required=True, metavar="PATH", help="write PATH.json and PATH.md")
+    repeat.add_argument("--resume", action="store_true", help="keep the whole runs that PATH.json has of the same code")
     repeat.add_argument("arguments", nargs="*", metavar="-- ARGUMENT", help="for pytest, as --hal-deadline=5")
 
     probe = commands.add_parser("probe", help="open one backend in this process and say what it is")
@@ -65,7 +66,7 @@ def _repeat(chosen: argparse.Namespace) -> int:
     from .repeat import run_repeat
 
     counts = (chosen.quick, chosen.full, chosen.jobs)
-    return run_repeat(chosen.backend, *counts, chosen.budget, chosen.output, chosen.arguments)
+    return run_repeat(chosen.backend, *counts, chosen.budget, chosen.output, chosen.arguments, resume=chosen.resume)
 
 
 def _table(chosen: argparse.Namespace) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
+import importlib
 import json
 import os
 import platform
@@ -15,6 +17,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,9 +55,21 @@ class Run:
 
 
 def run_repeat(
-    specs: Sequence[str], quick: int, full: int, jobs: int, budget: float, output: Path, arguments: Sequence[str] = ()
+    specs: Sequence[str],
+    quick: int,
+    full: int,
+    jobs: int,
+    budget: float,
+    output: Path,
+    arguments: Sequence[str] = (),
+    *,
+    resume: bool = False,
 ) -> int:
-    """Make the runs and write ``output``.json and .md; return 0 if all were made and are whole, 4 for a bad spec."""
+    """Make the runs and write ``output``.json and .md; return 0 if all were made and are whole, 4 for a bad spec.
+
+    :param budget: seconds after which no run is begun.
+    :param resume: keep the whole runs that ``output``.json has of the very same code, and make the others.
+    """
     # Replaced, not formatted: other braces are the spec's own business.
     planned = [Run(spec.replace("{n}", str(n)), effort, n) for spec in specs for effort, n in _efforts(quick, full)]
     try:
@@ -65,21 +80,54 @@ def run_repeat(
         return 4
     # The long ones first, and the backends in turn, so that what the budget cuts off is the last of each.
     planned.sort(key=lambda run: (run.effort != "full", run.number))
-    cases = count_cases()
+    cases, code = count_cases(), code_digest()
+    if resume:
+        _recall(planned, output.with_suffix(".json"), code, arguments)
     end = time.monotonic() + budget
+    lock = threading.Lock()
 
     def make(run: Run) -> None:
-        if time.monotonic() < end:
-            _make(run, arguments)
-            print(f"{run.spec} {run.effort} #{run.number}: {_outcome(run, cases)}", flush=True)
+        if run.status is not None or time.monotonic() >= end:
+            return
+        _make(run, arguments)
+        print(f"{run.spec} {run.effort} #{run.number}: {_outcome(run, cases)}", flush=True)
+        with lock:
+            keep()
+
+    def keep() -> None:
+        document = _document(planned, cases, jobs, code, arguments)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        output.with_suffix(".md").write_text(runs_page(document, output.name), encoding="utf-8")
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(make, planned))
-    document = _document(planned, cases, jobs)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    output.with_suffix(".md").write_text(runs_page(document, output.name), encoding="utf-8")
+    keep()
     return int(not all(run.is_whole(cases) for run in planned))
+
+
+def code_digest() -> str:
+    """Return what tells one state of the installed package, its backends and the suite from another."""
+    digest = hashlib.sha256()
+    for package in ("pytest_cuda2hal", "pytest_cuda2hal.backends", "pytest_cuda2hal.cts"):
+        for folder in map(Path, importlib.import_module(package).__path__):
+            for path in sorted(folder.rglob("*.py")):
+                digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _recall(planned: Iterable[Run], path: Path, code: str, arguments: Sequence[str]) -> None:
+    """Fill in the runs that were made before, whole, and of the same code with the same arguments."""
+    if not path.exists():
+        return
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if (document.get("code"), document.get("arguments")) != (code, list(arguments)):
+        print(f"{path} is of other code or arguments: all runs are made anew", flush=True)
+        return
+    known = {(run["spec"], run["effort"], run["number"]): run for run in document["runs"] if run.pop("whole")}
+    for run in planned:
+        for name, value in known.get((run.spec, run.effort, run.number), {}).items():
+            setattr(run, name, value)
 
 
 def _efforts(quick: int, full: int) -> Iterable[tuple[str, int]]:
@@ -142,10 +190,12 @@ def _outcome(run: Run, cases: int) -> str:
     return f"{counts}, status {run.status}, in {run.seconds:.1f} s: {'; '.join(run.failed[:3])}"
 
 
-def _document(runs: Sequence[Run], cases: int, jobs: int) -> dict[str, Any]:
+def _document(runs: Sequence[Run], cases: int, jobs: int, code: str, arguments: Sequence[str]) -> dict[str, Any]:
     return {
         "suite": __version__,
         "contract": CONTRACT_VERSION,
+        "code": code,
+        "arguments": list(arguments),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",

@@ -72,7 +72,7 @@ class OldStatus(FaultySubmission):
 @defect(
     "fault-posts-the-status-before",
     happened="iree-org/iree 7e62e5f2ed, #20000: hip posted the previous status, OK, to the semaphores",
-    clauses=("F-7",),
+    clauses=("F-7", "H-2"),
     rarely=(50,),
 )
 class FaultPostsTheStatusBefore(FaultyReference):

@@ -123,6 +123,61 @@ def test_update_commands_keep_their_bytes(device: ObservedDevice, buffers: Buffe
     assert recorded.holds_bytes(expected)
 
 
+@clause("Q-15")
+@requires(Capability.UPDATE)
+def test_each_of_many_updates_keeps_its_bytes(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, effort: Effort
+) -> None:
+    """One array is changed and used again for hundreds of pending updates: each writes what it was given.
+
+    host ──gate@1──▶ update(cells[k], k) ──done@(k + 1)──▶ update(cells[k + 1], k + 1) ──▶ …
+    """
+    size, count = 4, effort.loops(50, 500)
+    data: Any = bytearray(size)
+    cells = buffers.filled(0, size=size * count)
+    gate, done = semaphores(2)
+    for k in range(count):
+        data[:] = k.to_bytes(size, "little")
+        device.queue_update(
+            cells,
+            data,
+            offset=size * k,
+            wait=[gate @ 1, done @ k],
+            signal=[done @ (k + 1)],
+            queue=k % device.queue_count,
+        )
+    data[:] = bytes([0xEE]) * size
+    gate.signal(1)
+    done.wait(count)
+    assert cells.holds_bytes(b"".join(k.to_bytes(size, "little") for k in range(count)))
+
+
+@clause("Q-15", "L-3")
+def test_each_of_many_sources_may_be_dropped(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, effort: Effort
+) -> None:
+    """Hundreds of pending copies, of whose sources the caller keeps none.
+
+    host ──gate@1──▶ copy(source k → cells[k]) ──done@(k + 1)──▶ copy(source k + 1 → cells[k + 1]) ──▶ …
+    """
+    size, count = 4, effort.loops(50, 500)
+    cells = buffers.filled(0, size=size * count)
+    gate, done = semaphores(2)
+    for k in range(count):
+        source = buffers.holding(k.to_bytes(size, "little"))
+        command = Copy(source, cells, length=size, target_offset=size * k)
+        wait, signal = [gate @ 1, done @ k], [done @ (k + 1)]
+        device.queue_execute([command], wait=wait, signal=signal, queue=k % device.queue_count)
+        del source, command
+    gc.collect()
+    intruders = buffers.filled(0xEE, count=50, size=size)
+    gate.signal(1)
+    done.wait(count)
+    assert cells.holds_bytes(b"".join(k.to_bytes(size, "little") for k in range(count)))
+    for intruder in intruders:
+        assert intruder.untouched
+
+
 @clause("Q-15", "L-3")
 def test_handles_may_be_dropped_after_the_call(
     device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, effort: Effort

@@ -44,6 +44,33 @@ def test_query_after_a_wait_for_the_host(
 
 
 @clause("W-2")
+@pytest.mark.usefixtures("restless")
+def test_query_after_a_wait_for_the_device(
+    device: ObservedDevice, semaphores: Semaphores, threads: Tasks, effort: Effort, deadline: float
+) -> None:
+    """The same where a submission signals, for which a thread waits already when it runs.
+
+    thread 1 ──gate@v──▶ │ ──semaphore@v──▶ thread 2 ──seen@v──▶ thread 1
+    """
+    gate, semaphore, seen = semaphores(3)
+
+    def release() -> None:
+        for value in rounds(effort.loops(100, 600), deadline):
+            queue = value % device.queue_count
+            device.queue_execute([], wait=[gate @ value], signal=[semaphore @ value], queue=queue)
+            gate.signal(value)
+            seen.wait(value)
+        semaphore.signal(END)
+
+    def wait() -> None:
+        for value in followed(semaphore):
+            expect_reached(semaphore, value)
+            seen.signal(value)
+
+    threads.run([release, wait])
+
+
+@clause("W-2")
 def test_work_is_visible_after_a_wait_for_it(
     device: ObservedDevice, semaphores: Semaphores, buffers: Buffers, effort: Effort
 ) -> None:

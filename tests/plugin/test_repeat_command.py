@@ -71,3 +71,25 @@ def test_bad_spec(spec, tmp_path, capsys):
     assert main(["repeat", f"--backend={spec}", f"--output={tmp_path / 'x'}"]) == 4
     assert capsys.readouterr().err.startswith("ERROR: ")
     assert not list(tmp_path.iterdir())
+
+
+def test_whole_runs_are_kept_and_the_others_made_again(short_suite, capsys):
+    run(short_suite, "--quick=2")
+    capsys.readouterr()
+    status, document, _ = run(short_suite, "--quick=4", "--resume")
+    assert status == 1
+    assert [one["whole"] for one in document["runs"]] == [True, False, False, True]
+    printed = capsys.readouterr().out
+    assert "seed=1 " not in printed
+    assert all(f"seed={n} quick" in printed for n in (2, 3, 4))
+
+
+def test_runs_of_other_code_are_made_again(short_suite, capsys, monkeypatch):
+    run(short_suite, "--quick=1")
+    monkeypatch.setattr(repeat, "code_digest", lambda: "of another day")
+    capsys.readouterr()
+    _, document, _ = run(short_suite, "--quick=1", "--resume")
+    printed = capsys.readouterr().out
+    assert "is of other code" in printed
+    assert "seed=1 quick" in printed
+    assert document["code"] == "of another day"

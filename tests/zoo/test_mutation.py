@@ -1,0 +1,151 @@
+"""The mutation run: what it changes and what it leaves alone, who judges, and what the page says."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+
+import mutation
+from mutants import mutants_of
+from mutation_page import read_equivalents, summarize
+
+MODULE = '''
+"""A module with 1 docstring."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from somewhere import Thing
+
+LIMIT: int | None = 7
+
+
+class Box:
+    size: int
+
+    def __repr__(self) -> str:
+        return f"<{self.size + 1}>"
+
+    def put(self, thing: Thing | None, *, twice: bool = False) -> int | None:
+        if thing is not None and self.size < 3:
+            self.size += 1
+            self.woken.set()
+            return self.size
+        raise ValueError(f"not {thing}")
+'''
+
+
+def changes(tmp_path: Path) -> set[str]:
+    path = tmp_path / "box.py"
+    path.write_text(MODULE)
+    found = set()
+    for mutant in mutants_of("box.py", tmp_path):
+        changed = mutant.source(MODULE)
+        if changed is not None:
+            compile(changed, "box.py", "exec")
+            found.add(" -> ".join(mutation.lines_of(MODULE, changed)))
+    return found
+
+
+def test_what_is_changed(tmp_path: Path) -> None:
+    found = changes(tmp_path)
+    assert {
+        "self.woken.set() -> pass",
+        "self.size += 1 -> pass",
+        "return self.size -> pass",
+        'raise ValueError(f"not {thing}") -> pass',
+        "if thing is not None and self.size < 3: -> if thing is not None or self.size < 3:",
+        "if thing is not None and self.size < 3: -> if thing is not None and self.size <= 3:",
+        "if thing is not None and self.size < 3: -> if thing is None and self.size < 3:",
+        "LIMIT: int | None = 7 -> LIMIT: int | None = 8",
+    } <= found
+
+
+def test_what_is_left_alone(tmp_path: Path) -> None:
+    """Annotations, docstrings, what only a checker imports, texts, and the star of keyword-only arguments."""
+    for change in changes(tmp_path):
+        before = change.partition(" -> ")[0]
+        assert "docstring" not in before
+        assert "somewhere" not in before
+        assert "return f" not in before
+        assert "//" not in change
+        assert "int & None" not in change
+
+
+def only(module: str, text: str) -> str:
+    """Return the id of the mutant that leaves a line out."""
+    lines = (mutation.ROOT / module).read_text().splitlines()
+    at = next(number for number, line in enumerate(lines, 1) if line.strip() == text)
+    return next(
+        str(one.id) for one in mutants_of(module, mutation.ROOT) if one.line == at and one.operator == "LeaveOut"
+    )
+
+
+def run(tmp_path: Path, mutant: str) -> tuple[int, dict[str, Any]]:
+    status = mutation.main([f"--only={mutant}", f"--output={tmp_path / 'kept'}", "--jobs=1"])
+    [result] = json.loads((tmp_path / "kept.json").read_text())["results"]
+    return status, result
+
+
+def test_the_suite_judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure that does nothing is caught, by a case, and the same mutant lives where the suite has no such case."""
+    mutant = only("backends/reference/semaphore.py", "self._fail(error)")
+    monkeypatch.setattr(mutation, "SUITE", ["pytest_cuda2hal.cts.failures.test_failed_for_good"])
+    status, result = run(tmp_path, mutant)
+    assert (status, result["outcome"]) == (0, "fail")
+    assert "::test_" in result["case"]
+    assert (result["before"], result["after"]) == ("self._fail(error)", "pass")
+
+    monkeypatch.setattr(mutation, "SUITE", ["pytest_cuda2hal.cts.timeline.test_values"])
+    monkeypatch.setattr(mutation.Killers, "best", lambda *_: [])  # it has learned by now
+    status, result = run(tmp_path, mutant)
+    assert (status, result["outcome"]) == (1, "survived")
+    assert "survived and are not." in (tmp_path / "kept.md").read_text()
+
+
+RESULT = {"id": "m.py:3:AddNot:0", "group": "g", "module": "m.py", "operator": "AddNot", "line": 3, "seconds": 1.0}
+
+
+def test_the_page(tmp_path: Path) -> None:
+    survivor = {**RESULT, "outcome": "survived", "before": "if a:", "after": "if not a:"}
+    caught = {
+        **RESULT,
+        "id": "m.py:4:AddNot:1",
+        "line": 4,
+        "outcome": "fail",
+        "case": "x::test_y",
+        "before": "",
+        "after": "",
+    }
+    output = tmp_path / "page"
+    assert summarize(output, [survivor, caught], [], 5) == 1
+    page = output.with_suffix(".md").read_text()
+    assert "2 of 5 mutants tried" in page
+    assert "**50.0% of those" in page
+    assert "- `m.py:3`: `if a:` → `if not a:`" in page
+
+    why = {"module": "m…", "before": "if a:", "after": "…not…", "why": "Nobody looks."}
+    assert summarize(output, [survivor, caught], [why | {"before": "if"}], 5) == 1
+    assert summarize(output, [survivor, caught], [why], 5) == 0
+    page = output.with_suffix(".md").read_text()
+    assert "**100.0% of those" in page
+    assert "Nobody looks." in page
+
+
+def test_what_is_called_equivalent_has_a_reason(tmp_path: Path) -> None:
+    path = tmp_path / "equivalents.toml"
+    path.write_text('[[mutant]]\nmodule = "m.py"\nbefore = "a"\nafter = "b"\n')
+    with pytest.raises(SystemExit, match=r"an entry of m\.py has no why"):
+        read_equivalents(path)
+
+
+def test_the_reasons_are_all_well_formed() -> None:
+    read_equivalents(mutation.ROOT / "tools" / "equivalents.toml")
