@@ -29,6 +29,48 @@ from .rest import Rest
 
 
 @clause("L-1")
+@requires(Capability.STATISTICS)
+def test_statistics_count_what_there_is(
+    device: ObservedDevice, semaphores: Semaphores, buffers: Buffers, poll: Poll
+) -> None:
+    """What counts nothing finds no leak: the counts that all other cases here compare do grow, and come back.
+
+    host ──gate@1──▶ fill(held) ──done@1──▶ host
+    """
+    before = device.statistics()
+    gate, done = semaphores(2)
+    held = buffers.filled(0, size=4096)
+    device.queue_fill(held, 7, wait=[gate @ 1], signal=[done @ 1])
+
+    poll(partial(Grown, device, before, semaphores=2, buffers=1, unretired=1))
+
+    gate.signal(1)
+    done.wait(1)
+    poll(partial(Grown, device, before, semaphores=2, buffers=1, unretired=0))
+
+
+class Grown:
+    """Whether there is so much more than there was; its text is the evidence."""
+
+    def __init__(
+        self, device: ObservedDevice, before: Statistics, *, semaphores: int, buffers: int, unretired: int
+    ) -> None:
+        now = device.statistics()
+        self._expected = {"semaphores": semaphores, "buffers": buffers, "pending and in flight": unretired}
+        self._seen = {
+            "semaphores": now.semaphores - before.semaphores,
+            "buffers": now.buffers - before.buffers,
+            "pending and in flight": now.pending + now.in_flight - before.pending - before.in_flight,
+        }
+
+    def __bool__(self) -> bool:
+        return self._seen == self._expected
+
+    def __repr__(self) -> str:
+        return f"<expected more than before: {self._expected}; seen {self._seen}>"
+
+
+@clause("L-1")
 @requires(Capability.STATISTICS, Capability.WAIT_ALL, Capability.WAIT_ANY)
 def test_waits_leave_no_timepoints(device: ObservedDevice, semaphores: Semaphores, poll: Poll) -> None:
     """Whichever way a host wait ends, nothing of it stays with the semaphores, which live on."""

@@ -13,6 +13,10 @@ from pytest_cuda2hal.hal import Buffer, Capability, Copy, Fill, HalError, Semaph
 from ..support import AskVariation, Buffers, ObservedDevice, Semaphores, Settle, clause, status_of
 
 
+#: How a submission may be refused: by the HAL, or for what is plainly no argument.
+REFUSALS = (HalError, TypeError, ValueError, LookupError)
+
+
 class Attempt:
     """One submission that is to be refused, with all that it could have an effect on.
 
@@ -36,7 +40,7 @@ class Attempt:
                 signal=[self.done @ 1, *signal],
                 queue=queue,
             )
-        except (HalError, TypeError, ValueError, LookupError) as error:
+        except REFUSALS as error:
             self.refusal = error
 
 
@@ -113,6 +117,30 @@ def test_refused_for_its_queue(device: ObservedDevice, attempt: Attempts, settle
         attempts.append(attempt())
         attempts[-1].submit(queue=queue)
     assert_nothing_happened(only_refused(attempts, device), device, settle)
+
+
+@clause("Q-22", "A-4")
+def test_refused_dealloca_leaves_the_buffer(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, settle: Settle
+) -> None:
+    """Refused for its queue, it gives nothing back: the buffer keeps its bytes, and the right dealloca is the first.
+
+    alloca(a) ──made@1──▶ fill(a, 7) ──made@2──▶ host        dealloca(a) ──freed@1──▶ host
+    """
+    made, never, freed = semaphores(3)
+    a = device.queue_alloca(1024, signal=[made @ 1])
+    device.queue_fill(a, 7, wait=[made @ 1], signal=[made @ 2])
+    made.wait(2)
+    try:
+        device.queue_dealloca(a, signal=[never @ 1], queue=device.queue_count)
+    except REFUSALS:
+        pass
+    else:
+        pytest.skip("unsupported: the HAL refuses no dealloca for its queue")
+    settle(partial(never.reads, 0))
+    assert a.holds(7)
+    device.queue_dealloca(a, signal=[freed @ 1])
+    freed.wait(1)
 
 
 @clause("Q-22")
