@@ -22,11 +22,16 @@ def suite_folder() -> Path:
     return Path(found.submodule_search_locations[0]).resolve()
 
 
+@functools.cache
+def _resolved(path: Path) -> Path:
+    return path.resolve()
+
+
 def case_id(item: pytest.Item) -> str:
     """Return the identity of a collected item; of a user's own case, its node id without the backend."""
     callspec = getattr(item, "callspec", None)
     backend = callspec.params.get("hal_backend") if callspec is not None else None
-    path = item.path.resolve()
+    path = _resolved(item.path)
     name = item.nodeid.partition("::")[2]
     if path.is_relative_to(suite_folder()):
         module = path.relative_to(suite_folder()).with_suffix("").as_posix()

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from .abandonment import abandon
 from .case import CaseState
 from .collection import check_requirements
 from .hal import Capability, Device, HalError, Statistics, StatusCode
@@ -18,8 +19,6 @@ from .settings import SETTINGS
 
 #: Seconds that an empty submission may take where it is asked whether a device still works.
 TRY_SECONDS = 0.5
-#: Devices of failed cases whose unfinished work cannot be ended: closing them would be undefined.
-_ABANDONED: list[Device] = []
 
 
 def open_observed(request: pytest.FixtureRequest, backend: Resolved) -> ObservedDevice:
@@ -52,17 +51,27 @@ def finish_device(device: ObservedDevice, before: Statistics | None, *, passed: 
     finally:
         if not clean:
             end_unfinished_work(device)
-        if clean or not _unfinished(device) or device.declared_rules.usual("close-with-pending") is not None:
+        if clean or not _may_be_unfinished(device) or device.declared_rules.usual("close-with-pending") is not None:
             _close(device)
         else:
             # Closing would be undefined, and was seen to hang the process with the GIL held.
-            _ABANDONED.append(device.inner)
+            abandon(device.inner)
 
 
 def _unfinished(device: ObservedDevice) -> list[str]:
     """Return lines about submissions with a signal semaphore that is neither reached nor failed."""
     log = device.log
     return [log.describe(r) for r in log.records if any(log.is_reached(point) is False for point in r.signals)]
+
+
+def _may_be_unfinished(device: ObservedDevice) -> bool:
+    """Tell whether a submission may have work left: also one that has no signals, or whose semaphores are gone."""
+    log = device.log
+    return any(
+        not record.signals
+        or any(log.semaphore(point.serial) is None or log.is_reached(point) is False for point in record.signals)
+        for record in log.records
+    )
 
 
 def end_unfinished_work(device: ObservedDevice) -> None:
@@ -173,7 +182,7 @@ def _close(device: ObservedDevice) -> None:
     thread.start()
     thread.join(device.deadline)
     if thread.is_alive():
-        _ABANDONED.append(device.inner)
+        abandon(device.inner)
         raise DeadlineExpired(f"L-2: device.close() did not return within {device.deadline:.1f} s")
     if errors:
         raise errors[0]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .baseline import Baseline, Facts
     from .probe import Probe
     from .registry import Registry, Resolved
+    from .running import CaseRunner
     from .selection import Selection
     from .verdicts import Verdicts
 
@@ -269,6 +270,7 @@ class _Session:
     def __init__(self, run: Run, specs: list[str]) -> None:
         self._run = run
         self._specs = specs
+        self._runner: CaseRunner | None = None
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -302,19 +304,48 @@ class _Session:
         return run.header() if run.settings.explicit and not run.only_lists and not run.is_worker else []
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Let the first process for isolated cases collect at the same time as this one."""
+        if not (spec := self._isolated_here(session.config)):
+            return (yield)
+        from .running import CaseRunner
+
+        runner = self._runner = CaseRunner(self._run)
+        wanted: list[pytest.Item] = []
+        try:
+            runner.begin(spec)
+            result = yield
+            if not session.testsfailed or session.config.option.continue_on_collection_errors:
+                wanted = session.items
+        finally:
+            runner.keep_what_was_begun(wanted)
+        return result
+
+    def _isolated_here(self, config: pytest.Config) -> str:
+        """Return the first backend that was asked for whose cases this process is going to have isolated, or nothing.
+
+        The workers of pytest-xdist keep the processors busy as it is, and need not get a case. Where nothing is
+        captured, what two processes print as they collect would be mixed.
+        """
+        run = self._run
+        if not run.settings.explicit or run.is_worker or config.getoption("capture", None) == "no":
+            return ""
+        if config.pluginmanager.has_plugin("dsession"):
+            return ""
+        return next((spec for spec in self._specs if run.isolates(spec)), "")
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
         """See every case before anybody deselects, and select last."""
         collected = [item for item in items if is_case(item)]
         yield
         self._check_and_select(config, items)
-        if collected:
+        if collected and not self._run.is_child:
+            from .running import CaseRunner
             from .selection import choose
 
             choose(self._run, config, items, collected)
-            if not self._run.is_child:
-                from .running import CaseRunner
-
-                config.pluginmanager.register(CaseRunner(self._run), "cuda2hal-runner")
+            config.pluginmanager.register(self._runner or CaseRunner(self._run), "cuda2hal-runner")
 
     def _check_and_select(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         cases = [item for item in items if is_case(item)]

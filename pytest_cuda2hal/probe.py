@@ -225,12 +225,9 @@ def probe_in_process(resolved: Resolved, tell: Callable[[Probe], object] | None 
     return answer
 
 
-#: Devices that failed a check and could not be closed: nobody may destroy them while a call is still inside.
-_ABANDONED: list[Device] = []
-
-
 def _close_if_possible(device: Device) -> None:
     """Close a device that may have unfinished work, where that is defined; a close that hangs is left behind."""
+    from .abandonment import abandon
     from .hal import PROFILES
 
     errors: list[Exception] = []
@@ -242,13 +239,13 @@ def _close_if_possible(device: Device) -> None:
             errors.append(error)
 
     if PROFILES[device.profile].usual("close-with-pending") is None:
-        _ABANDONED.append(device)
+        abandon(device)
         return
     thread = threading.Thread(target=close, name="device.close()", daemon=True)
     thread.start()
     thread.join(SMOKE_DEADLINE)
     if thread.is_alive():
-        _ABANDONED.append(device)
+        abandon(device)
     if errors:
         raise errors[0]
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .identity import case_key
 from .outcome import Outcome
 from .plugin import CASE_DATA, is_case
 
@@ -25,6 +24,18 @@ class CaseRunner:
         self._run = run
         self._supervisor: Supervisor | None = None
         self._isolated: dict[str, bool] = {}
+        self._begun = ""
+
+    def begin(self, spec: str) -> None:
+        """Start a process for the cases of a backend, which collects them while this one does."""
+        self._begun = spec
+        self._supervise().begin(spec)
+
+    def keep_what_was_begun(self, items: Sequence[pytest.Item]) -> None:
+        """End the process that was started if the first of these items that needs one needs another, or none does."""
+        specs = (spec_of(item) for item in items if is_case(item))
+        if next((spec for spec in specs if self.isolates(spec)), "") != self._begun:
+            self._supervise().dismiss()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
@@ -60,6 +71,13 @@ class CaseRunner:
             self._isolated[spec] = self._run.isolates(spec)
         return self._isolated[spec]
 
+    def _supervise(self) -> Supervisor:
+        if self._supervisor is None:
+            from .isolation.supervisor import Supervisor
+
+            self._supervisor = Supervisor(self._run.config, self._run.settings.case_deadline)
+        return self._supervisor
+
     # --- one case
 
     def _reports(
@@ -93,7 +111,7 @@ class CaseRunner:
     def _attempt(self, item: pytest.Item, nextitem: pytest.Item | None, spec: str) -> list[pytest.TestReport]:
         if self.isolates(spec):
             goes_on = nextitem is not None and is_case(nextitem) and spec_of(nextitem) == spec
-            return self._in_a_process(item, spec, case_key(nextitem) if nextitem is not None and goes_on else "")
+            return self._in_a_process(item, spec, nextitem if goes_on else None)
         from _pytest.runner import runtestprotocol  # as pytest-xdist and pytest-rerunfailures do
 
         from .case import CaseState
@@ -101,12 +119,8 @@ class CaseRunner:
         CaseState.forget(item)
         return runtestprotocol(item, nextitem=nextitem, log=False)
 
-    def _in_a_process(self, item: pytest.Item, spec: str, following: str) -> list[pytest.TestReport]:
-        if self._supervisor is None:
-            from .isolation.supervisor import Supervisor
-
-            self._supervisor = Supervisor(self._run.config, self._run.settings.case_deadline)
-        supervisor = self._supervisor
+    def _in_a_process(self, item: pytest.Item, spec: str, following: pytest.Item | None) -> list[pytest.TestReport]:
+        supervisor = self._supervise()
         run = supervisor.run(item, spec, following)
         if run.ended is not None:
             from .isolation.reports import reports_of_ending
@@ -122,7 +136,7 @@ class CaseRunner:
 
             ended = run.ended
             out, err = (ended.stdout, ended.stderr) if ended is not None else (run.stdout, run.stderr)
-            add_output(reports, out, err, supervisor.last_healthy)
+            add_output(reports, out, err, supervisor)
         return reports
 
     def _report_late_end(self, item: pytest.Item, ended: Ended) -> None:

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mutants import Mutant, mutants_of
-from mutation_page import read_equivalents, summarize
+from mutation_page import read_equivalents, reason_of, summarize
 from zoo import CAUGHT, target
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,7 +55,10 @@ def _modules(folder: str, *names: str) -> tuple[str, ...]:
 
 
 GROUPS = {
-    "reference": Group(_modules("reference", "semaphore", "queue", "submission", "device"), ("reference",)),
+    "reference": Group(
+        _modules("reference", "semaphore", "queue", "submission", "device"),
+        ("reference", *(f"reference:profile={name}:seed=7" for name in ("iree", "vulkan", "seed"))),
+    ),
     "cuda": Group(
         _modules("cuda", "semaphore", "timepoints", "pending", "hostwait", "issue", "retirement", "actions", "lane")
         + _modules("cuda", "completion", "events", "engine"),
@@ -187,7 +190,7 @@ def parse(texts: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sample", type=int, default=0, help="of each group so many; without it all")
     parser.add_argument("--seed", type=int, default=0, help="picks the sample, and the order")
     parser.add_argument("--only", default="", help="only mutants whose id begins so, and again: MODULE:LINE:OPERATOR:N")
-    parser.add_argument("--survivors", action="store_true", help="only those that survived last time, and again")
+    parser.add_argument("--survivors", action="store_true", help="only those that survived without a reason, and again")
     parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), help="how many at a time")
     parser.add_argument("--minutes", type=float, default=1e6, help="begin none after so many")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results" / "mutation", metavar="PATH")
@@ -201,6 +204,7 @@ def main(texts: Sequence[str] | None = None) -> int:
     known: dict[str, dict[str, Any]] = {}
     if path.exists():
         known = {result["id"] + result["digest"]: result for result in json.loads(path.read_text())["results"]}
+    equivalents = read_equivalents(ROOT / "tools" / "equivalents.toml")
     chosen: list[tuple[str, Mutant]] = []
     current: set[str] = set()
     for group in GROUPS:
@@ -213,12 +217,13 @@ def main(texts: Sequence[str] | None = None) -> int:
     if options.only:
         todo = [(group, mutant) for group, mutant in chosen if mutant.id.startswith(options.only)]
     elif options.survivors:
-        todo = [one for one in chosen if known.get(one[1].id + one[1].digest, {}).get("outcome") == "survived"]
+        survivors = [result for result in known.values() if result["outcome"] == "survived"]
+        alive = {result["id"] for result in survivors if not reason_of(result, equivalents)}
+        todo = [one for one in chosen if one[1].id in alive]
     else:
         todo = [(group, mutant) for group, mutant in chosen if mutant.id + mutant.digest not in known]
     random.Random(options.seed).shuffle(todo)
     killers = Killers(list(known.values()))
-    equivalents = read_equivalents(ROOT / "tools" / "equivalents.toml")
     end = time.monotonic() + 60 * options.minutes
     lock = threading.Lock()
 

@@ -35,7 +35,7 @@ def summarize(output: Path, results: list[dict[str, Any]], equivalents: list[dic
     results = sorted(results, key=lambda result: (result["module"], result["line"], result["operator"], result["id"]))
     real = [result for result in results if result["outcome"] != NO_MUTANT]
     survivors = [result for result in real if result["outcome"] == "survived"]
-    why = {result["id"]: reason for result in survivors if (reason := _reason(result, equivalents))}
+    why = {result["id"]: reason for result in survivors if (reason := reason_of(result, equivalents))}
     excused = [one for one in survivors if one["id"] in why]
     open_ones = [one for one in survivors if one["id"] not in why]
     output.with_suffix(".json").write_text(json.dumps({"mutants": total, "results": results}, indent=1) + "\n", "utf-8")
@@ -65,7 +65,7 @@ def summarize(output: Path, results: list[dict[str, Any]], equivalents: list[dic
     return int(bool(open_ones))
 
 
-def _reason(result: dict[str, Any], equivalents: list[dict[str, str]]) -> str:
+def reason_of(result: dict[str, Any], equivalents: list[dict[str, str]]) -> str:
     """Return why nobody can tell a survivor from the original; nothing if no entry speaks of it."""
     for entry in equivalents:
         if all(_matches(entry[key], result[key]) for key in ("module", "before", "after")):

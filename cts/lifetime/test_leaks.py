@@ -49,6 +49,27 @@ def test_statistics_count_what_there_is(
     poll(partial(Grown, device, before, semaphores=2, buffers=1, unretired=0))
 
 
+@clause("L-1")
+@requires(Capability.STATISTICS)
+def test_statistics_count_what_a_queue_allocates(device: ObservedDevice, semaphores: Semaphores, poll: Poll) -> None:
+    """The same for a buffer that a queue allocates, and frees.
+
+    alloca(a) ──done@1──▶ host        dealloca(a) ──done@2──▶ host
+    """
+    (done,) = semaphores(1)
+    before = device.statistics()
+    a = device.queue_alloca(4096, signal=[done @ 1])
+    done.wait(1)
+    poll(partial(Grown, device, before, semaphores=0, buffers=1, unretired=0))
+    more = device.statistics().memory_in_use - before.memory_in_use
+    assert more >= 4096 or not before.memory_total, f"expected 4096 bytes more in use; seen {more}"
+
+    device.queue_dealloca(a, signal=[done @ 2])
+    del a
+    done.wait(2)
+    poll(partial(Grown, device, before, semaphores=0, buffers=0, unretired=0))
+
+
 class Grown:
     """Whether there is so much more than there was; its text is the evidence."""
 

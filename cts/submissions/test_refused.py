@@ -12,7 +12,6 @@ from pytest_cuda2hal.hal import Buffer, Capability, Copy, Fill, HalError, Semaph
 
 from ..support import AskVariation, Buffers, ObservedDevice, Semaphores, Settle, clause, status_of
 
-
 #: How a submission may be refused: by the HAL, or for what is plainly no argument.
 REFUSALS = (HalError, TypeError, ValueError, LookupError)
 

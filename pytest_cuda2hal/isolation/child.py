@@ -60,6 +60,11 @@ def _die_with(supervisor: int) -> None:
             sys.exit(1)
 
 
+def _no_summary(**_: object) -> list[object]:
+    """Stand in for the hooks that print a summary, which nobody would see."""
+    return []
+
+
 class Child:
     """The plugin that turns a pytest session into one that is told what to run."""
 
@@ -115,9 +120,13 @@ class Child:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Look like a pytest-xdist worker to plugins that keep what a run came to, such as pytest's own cache."""
+        """Look like a pytest-xdist worker to plugins that keep what a run came to, such as pytest's own cache.
+
+        Such a worker has no terminal and no summary, either.
+        """
         if not hasattr(session.config, "workerinput"):
             session.config.__dict__["workerinput"] = {}
+        session.config.hook.__dict__["pytest_terminal_summary"] = _no_summary
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:

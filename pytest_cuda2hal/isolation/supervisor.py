@@ -75,9 +75,13 @@ class Supervisor:
         self._limit = limit
         self._child: ChildProcess | None = None
         self._spec = ""
+        #: A child that is not ready yet, and its backend.
+        self._begun: tuple[str, ChildProcess] | None = None
         self._known: set[str] = set()
         self._vain = 0
-        self._last_healthy = ""
+        self._last_healthy: pytest.Item | None = None
+        #: The keys of the case that runs and of the one after it: to make one takes a walk through the file system.
+        self._keys: dict[pytest.Item, str] = {}
         #: The case that ended last in the child.
         self._last: pytest.Item | None = None
         #: Lines about processes that did not end as they should after their last case.
@@ -85,22 +89,36 @@ class Supervisor:
         #: How many processes were started.
         self.started = 0
 
-    def run(self, item: pytest.Item, spec: str, following: str) -> Run:
-        """Run an item of a backend; ``following`` is the key of the case that will come next, or nothing."""
+    def begin(self, spec: str) -> None:
+        """Start a child for a backend before it is needed; what is wrong with it shows when it is."""
+        with contextlib.suppress(OSError):
+            self._begun = spec, self._launch(spec)
+
+    def dismiss(self) -> None:
+        """End a child that was started and is not needed."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun[1].kill()
+            begun[1].close()
+
+    def run(self, item: pytest.Item, spec: str, following: pytest.Item | None) -> Run:
+        """Run an item of a backend; ``following`` is the case of this backend that will come next, if one does."""
         begin = time.monotonic()
         limit = min(self._limit, _own_limit(item) or self._limit)
         try:
             child = self._ready_child(spec)
         except _NotReady as trouble:
             return Run(ended=Ended(Outcome.ERROR, str(trouble), when="setup", seconds=time.monotonic() - begin))
-        if case_key(item) not in self._known:
+        key = self._key_of(item)
+        if key not in self._known:
             what = f"the supervised process did not collect {item.nodeid}; collect the same cases in each process"
             return Run(ended=Ended(Outcome.ERROR, what, when="setup"))
         begin = time.monotonic()
         run = Run()
         replace = ""
         try:
-            child.send({"run": case_key(item), "next": following, "limit": limit})
+            after = self._key_of(following) if following is not None else ""
+            child.send({"run": key, "next": after, "limit": limit})
             replace = self._follow(child, run, begin + limit)
         except ChildEnded:
             if not run.begun:
@@ -116,17 +134,24 @@ class Supervisor:
         if run.ended is not None:
             run.ended.when = _next_phase(run.reports)
             run.ended.seconds = time.monotonic() - begin
-            run.ended.last_healthy = self._last_healthy
+            run.ended.last_healthy = self.last_healthy
             return run
         run.stdout, run.stderr = child.output(ended=False)
         self._last = item
         if replace:
             self._forget(kill=True)  # what spoilt it may well keep it from its end
         if all(report.passed for report in run.reports):
-            self._last_healthy = case_id(item)
+            self._last_healthy = item
         return run
 
-    def _after_an_end_between(self, item: pytest.Item, spec: str, following: str) -> Run:
+    def _key_of(self, item: pytest.Item) -> str:
+        if item not in self._keys:
+            while len(self._keys) > 1:
+                del self._keys[next(iter(self._keys))]
+            self._keys[item] = case_key(item)
+        return self._keys[item]
+
+    def _after_an_end_between(self, item: pytest.Item, spec: str, following: pytest.Item | None) -> Run:
         """The child ended after the case before and before this one began: that is no fault of this one."""
         child = self._child
         assert child is not None
@@ -149,11 +174,12 @@ class Supervisor:
 
     @property
     def last_healthy(self) -> str:
-        """The id of the newest case of this backend that passed."""
-        return self._last_healthy
+        """The id of the newest case of this backend that passed, or nothing."""
+        return case_id(self._last_healthy) if self._last_healthy is not None else ""
 
     def close(self) -> None:
         """End the child; if it does not end as it should, a note says so."""
+        self.dismiss()
         self._forget()
 
     def forget_examined(self) -> None:
@@ -165,7 +191,7 @@ class Supervisor:
     def _ready_child(self, spec: str) -> ChildProcess:
         if self._child is not None and self._spec != spec:
             self._forget()
-            self._last_healthy = ""
+            self._last_healthy = None
         if self._child is None:
             if self._vain >= MOST_STARTS_IN_VAIN:
                 raise _NotReady("the process for the cases of this run does not start; see the first such case")
@@ -175,30 +201,23 @@ class Supervisor:
         return self._child
 
     def _start(self, spec: str) -> ChildProcess:
-        self.started += 1
-        config = self._config
-        arguments = {
-            "arguments": [str(argument) for argument in config.invocation_params.args],
-            "input": {"hal_probes": [dataclasses.asdict(answer) for answer in run_of(config).probes()]},
-            "options": _seeds(config),
-            "basetemp": _basetemp(config, self.started),
-            "captures": config.getoption("capture", None) is not None,
-        }
-        try:
-            child = ChildProcess(
-                arguments,
-                environment=self._environment(spec),
-                folder=str(config.invocation_params.dir),
-                echo=config.getoption("capture", None) == "no",
-            )
-        except OSError as error:
-            raise _NotReady(f"the process for the cases of this run cannot be started: {error}") from None
+        """Return a child of a backend that is ready: the one that was begun, if it is of this one, or a new one."""
+        if self._begun is None or self._begun[0] != spec:
+            self.dismiss()
+            try:
+                self._begun = spec, self._launch(spec)
+            except OSError as error:
+                raise _NotReady(f"the process for the cases of this run cannot be started: {error}") from None
+        child = self._begun[1]
+        if self._config.option.basetemp:
+            _make_basetemp(self._config)
         trouble: list[str] = []
         deadline = time.monotonic() + START_DEADLINE
         try:
             while (message := child.receive(deadline - time.monotonic())) is not None:
                 if "ready" in message:
                     self._known = set(message["ready"])
+                    self._begun = None
                     return child
                 if "warning" in message:
                     continue  # of the collection: this process has given it already
@@ -208,10 +227,30 @@ class Supervisor:
         status = child.wait(1.0)
         child.kill()
         out, err = child.output(ended=True)
-        child.close()
+        self.dismiss()
         how = "it was not ready in time" if status is None else f"it ended before it was ready ({ending(status)})"
         printed = "\n".join(part for part in (*trouble, out, err) if part.strip())
         raise _NotReady(f"the process for the cases of this run: {how}\n{printed[-4000:]}".rstrip())
+
+    def _launch(self, spec: str) -> ChildProcess:
+        """Start a child, which goes on to collect by itself."""
+        config = self._config
+        number = self.started + 1
+        arguments = {
+            "arguments": [str(argument) for argument in config.invocation_params.args],
+            "input": {"hal_probes": [dataclasses.asdict(answer) for answer in run_of(config).probes()]},
+            "options": _seeds(config),
+            "basetemp": _basetemp(config, number),
+            "captures": config.getoption("capture", None) is not None,
+        }
+        child = ChildProcess(
+            arguments,
+            environment=self._environment(spec),
+            folder=str(config.invocation_params.dir),
+            echo=config.getoption("capture", None) == "no",
+        )
+        self.started = number
+        return child
 
     def _environment(self, spec: str) -> dict[str, str]:
         from ..spreading import environment_for
@@ -357,7 +396,13 @@ def _own_limit(item: pytest.Item) -> float | None:
 
 def _basetemp(config: pytest.Config, number: int) -> str | None:
     """Return a folder for a child's temporary ones, below this process's where that is given."""
-    factory = getattr(config, "_tmp_path_factory", None)
-    if not config.option.basetemp or factory is None:
+    if not config.option.basetemp:
         return None
-    return str(factory.getbasetemp() / f"hal-child-{number}")
+    return str(config.invocation_params.dir / config.option.basetemp / f"hal-child-{number}")
+
+
+def _make_basetemp(config: pytest.Config) -> None:
+    """Make the folder for temporary ones that is given, if this process has not: a child's is to be in it."""
+    factory = getattr(config, "_tmp_path_factory", None)
+    if factory is not None:
+        factory.getbasetemp()

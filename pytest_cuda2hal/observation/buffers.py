@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..hal import Buffer, Capability
-from .calls import in_call
+from .calls import UNRECORDED
+from .records import READ, WRITE
 
 if TYPE_CHECKING:
     from .device import ObservedDevice
@@ -51,19 +52,21 @@ class ObservedBuffer(Buffer):
         return self._device.log.names.get(self.serial, f"buffer#{self.serial}")
 
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
-        with in_call(self._calls, "read", s=self.serial):
+        with UNRECORDED if self._calls is None else self._calls.call(READ, self.serial):
             return self.inner.read(offset, length)
 
     def write(self, data: bytes, offset: int = 0) -> None:
         data = bytes(data)
         if self._written is None and len(data) < self.size > REMEMBERED_BYTES:
-            with in_call(self._calls, "write", s=self.serial):
-                self.inner.write(data, offset)
+            self._write(data, offset)
             return
         before = self.read() if self._written is None and len(data) < self.size else self._written or b""
-        with in_call(self._calls, "write", s=self.serial):
-            self.inner.write(data, offset)
+        self._write(data, offset)
         self._written = before[:offset] + data + before[offset + len(data) :]
+
+    def _write(self, data: bytes, offset: int) -> None:
+        with UNRECORDED if self._calls is None else self._calls.call(WRITE, self.serial):
+            self.inner.write(data, offset)
 
     def fill_by_host(self, byte: int) -> None:
         """Set every byte from the host, past the queues."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -15,14 +16,23 @@ from typing import TYPE_CHECKING, Final
 from ..hal import HalError, Timepoint
 from .journal import Journal, current_journal
 from .log import Point
+from .records import (
+    ALLOCATE_BUFFER,
+    HAS_SIGNAL,
+    HAS_WAIT,
+    SUBMISSIONS,
+    TEXT_LENGTH,
+    WAIT,
+    pack_call,
+    pack_submission,
+    pack_wait,
+)
 
 if TYPE_CHECKING:
     from .log import Log
 
 #: How many timepoints of a list the journal keeps.
 LISTED_POINTS: Final = 32
-#: How many characters of a text the journal keeps.
-_TEXT: Final = 200
 
 Fact = int | str | float | Sequence[Point] | None
 
@@ -60,21 +70,45 @@ class Calls:
         accepted: int,
     ) -> int:
         """Record that this thread begins to submit, when ``accepted`` submissions of the device have been."""
+        if type(queue) is int and not latches and len(waits) < 2 and len(signals) < 2:  # by far the most
+            serial = value = signaled = signaled_value = flags = 0
+            if waits:
+                serial, value, flags = waits[0].serial, waits[0].value, HAS_WAIT
+            if signals:
+                signaled, signaled_value, flags = signals[0].serial, signals[0].value, flags | HAS_SIGNAL
+            return self.journal.begin_record(
+                pack_submission, SUBMISSIONS[call], self.device, serial, value, what, flags,
+                signaled_value, signaled, queue, accepted,
+            )  # fmt: skip
         # What is not an int, by a slip of the case's, is written as a text, so that the entry can be read.
-        number = queue if type(queue) is int else _quoted(repr(queue)[:_TEXT])
+        number = queue if type(queue) is int else _quoted(repr(queue)[:TEXT_LENGTH])
         held = f',"h":{list(latches[:LISTED_POINTS])}' if latches else ""
-        if len(waits) == len(signals) == 1:  # by far the most
-            wait, signal = waits[0], signals[0]
-            points = f',"w":[[{wait.serial},{wait.value}]],"s":[[{signal.serial},{signal.value}]]'
-        else:
-            points = _points_text("w", waits) + _points_text("s", signals)
-        facts = f',"k":{accepted},"c":"{call}","a":{_quoted(what[:_TEXT])},"q":{number}{points}{held}'
+        points = _points_text("w", waits) + _points_text("s", signals)
+        facts = f',"k":{accepted},"c":"{call}","a":{_quoted(what[:TEXT_LENGTH])},"q":{number}{points}{held}'
         return self.journal.begin("submit", self.device, facts)
+
+    def waiting(self, timepoints: Sequence[Timepoint], mode: str, timeout: float | None) -> int:
+        """Record that this thread begins to wait."""
+        if len(timepoints) == 1 and (serial := getattr(timepoints[0].semaphore, "serial", None)) is not None:
+            seconds = math.nan if timeout is None else timeout
+            value = timepoints[0].value
+            return self.journal.begin_record(pack_wait, WAIT, self.device, serial, value, mode, 0, seconds)
+        return self.journal.begin("wait", self.device, facts_text(w=points_of(timepoints), m=mode, to=timeout))
+
+    def call(self, kind: int, serial: int = 0, value: int = 0) -> Call:
+        """Record that this thread begins a call of a kind that has records; return what records its end."""
+        return Call(self, self.journal.begin_record(pack_call, kind, self.device, serial, value))
+
+    def allocating(self, size: object) -> Call:
+        """Record that this thread begins to allocate a buffer, of whatever a case may take for a size."""
+        if type(size) is int:
+            return self.call(ALLOCATE_BUFFER, value=size)
+        return Call(self, self.journal.begin("allocate_buffer", self.device, facts_text(a=repr(size))))
 
     def raised(self, call: int, error: BaseException) -> None:
         """Record that a call is over, and what it raised."""
         text = str(error) if isinstance(error, HalError) else f"{type(error).__name__}: {error}"
-        self.journal.end(call, f',"x":{_quoted(text[:_TEXT])}')
+        self.journal.end(call, f',"x":{_quoted(text[:TEXT_LENGTH])}')
 
     def named(self, names: Iterable[tuple[int, str]]) -> None:
         """Record what the case calls some of its objects, by serial number."""
@@ -102,48 +136,47 @@ def facts_text(**facts: Fact) -> str:
         if value is None:
             text += f',"{key}":null'
         elif isinstance(value, str):
-            text += f',"{key}":{_quoted(value[:_TEXT])}'
+            text += f',"{key}":{_quoted(value[:TEXT_LENGTH])}'
         elif isinstance(value, (int, float)):
-            text += f',"{key}":{json.dumps(value)}'
+            text += f',"{key}":{value if type(value) is int else json.dumps(value)}'
         else:
             text += _points_text(key, value)
     return text
 
 
-def _end(calls: Calls, call: int, error: BaseException | None, facts: str = "") -> None:
-    if error is None:
-        calls.journal.end(call, facts)
-    else:
-        calls.raised(call, error)
-
-
 class Call:
-    """A call in progress, as a context manager; what it raises goes through and is recorded."""
+    """A call that has begun, as a context manager; what it raises goes through and is recorded."""
 
-    __slots__ = ("_calls", "_facts", "_id", "_operation", "made")
+    __slots__ = ("_calls", "_id", "made")
 
-    def __init__(self, calls: Calls, operation: str, facts: str) -> None:
-        self._calls, self._operation, self._facts = calls, operation, facts
-        self._id = 0
-        #: Facts known at its end, as JSON text.
-        self.made = ""
+    def __init__(self, calls: Calls, number: int) -> None:
+        self._calls, self._id = calls, number
+        #: What it made: serial number, value of a semaphore, name.
+        self.made: tuple[int, int | None, str | None] | None = None
 
     def __enter__(self) -> Call:
-        self._id = self._calls.journal.begin(self._operation, self._calls.device, self._facts)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _end(self._calls, self._id, error, self.made)
+        if error is not None:
+            self._calls.raised(self._id, error)
+        elif self.made is not None:
+            self._calls.journal.end_making(self._id, *self.made)
+        else:
+            self._calls.journal.end(self._id)
 
 
-_UNRECORDED: Final = nullcontext()
+#: What there is instead of a :class:`Call` where there is no journal.
+UNRECORDED: Final = nullcontext()
 
 
 def in_call(calls: Calls | None, operation: str, **facts: Fact) -> AbstractContextManager[Call | None]:
     """Return a context manager that records a call, if there is a journal."""
-    return _UNRECORDED if calls is None else Call(calls, operation, facts_text(**facts))
+    if calls is None:
+        return UNRECORDED
+    return Call(calls, calls.journal.begin(operation, calls.device, facts_text(**facts)))
 
 
 class WaitCall:
@@ -161,16 +194,18 @@ class WaitCall:
     def __enter__(self) -> None:
         WAITS[threading.get_ident()] = self._waiting
         if self._calls is not None:
-            points = points_of(self._waiting.timepoints)
-            facts = facts_text(w=points, m=self._mode, to=self._timeout)
-            self._id = self._calls.journal.begin("wait", self._calls.device, facts)
+            self._id = self._calls.waiting(self._waiting.timepoints, self._mode, self._timeout)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         WAITS.pop(threading.get_ident(), None)
-        if self._calls is not None:
-            _end(self._calls, self._id, error)
+        if self._calls is None:
+            return
+        if error is None:
+            self._calls.journal.end(self._id)
+        else:
+            self._calls.raised(self._id, error)
 
 
 def points_of(timepoints: Iterable[Timepoint]) -> tuple[Point, ...]:

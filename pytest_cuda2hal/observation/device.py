@@ -30,12 +30,13 @@ from ..hal import (
     checked_value,
 )
 from .buffers import ObservedBuffer
-from .calls import Call, WaitCall, calls_of_new_device, facts_text, in_call, points_of
+from .calls import UNRECORDED, WaitCall, calls_of_new_device, in_call, points_of
 from .commands import ObservedCommandBuffer, buffer_name, command_text, inner_buffer, inner_commands, place
 from .commands import ObservedLatch as ObservedLatch
 from .log import Log
 from .naming import assigned_name
 from .order import SubmissionOrder
+from .records import CREATE_SEMAPHORE
 from .semaphores import CASE_DEADLINE, ObservedSemaphore, _CaseDeadline, hang_message
 
 
@@ -128,17 +129,19 @@ class ObservedDevice(Device):
 
     def create_semaphore(self, initial_value: int = 0) -> ObservedSemaphore:
         initial_value = checked_value(initial_value)
-        with in_call(self.calls, "create_semaphore", v=initial_value) as call:
+        calls = self.calls
+        with UNRECORDED if calls is None else calls.call(CREATE_SEMAPHORE, value=initial_value) as call:
             made = ObservedSemaphore(self, self.inner.create_semaphore(initial_value))
             if call is not None:
-                call.made = facts_text(s=made.serial, v=initial_value, name=assigned_name())
+                call.made = made.serial, initial_value, assigned_name()
         return made
 
     def allocate_buffer(self, size: int) -> ObservedBuffer:
-        with in_call(self.calls, "allocate_buffer", a=repr(size)) as call:
+        calls = self.calls
+        with UNRECORDED if calls is None else calls.allocating(size) as call:
             made = ObservedBuffer(self, self.inner.allocate_buffer(size))
             if call is not None:
-                call.made = facts_text(s=made.serial, name=assigned_name())
+                call.made = made.serial, None, assigned_name()
         return made
 
     def create_latch(self) -> ObservedLatch:
@@ -146,7 +149,7 @@ class ObservedDevice(Device):
         with in_call(self.calls, "create_latch") as call:
             latch = ObservedLatch(self.inner.create_latch(), self.log.new_serial(), self.calls)
             if call is not None:
-                call.made = facts_text(s=latch.serial, name=assigned_name())
+                call.made = latch.serial, None, assigned_name()
         self.latches.add(latch)
         return latch
 
@@ -337,7 +340,7 @@ class ObservedDevice(Device):
             return function
 
         def recorded() -> object:
-            with Call(calls, "host_function", ""):
+            with in_call(calls, "host_function"):
                 return function()
 
         return recorded

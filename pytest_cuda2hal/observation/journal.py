@@ -1,55 +1,81 @@
 """A journal of the calls of a case, in a file that outlives the process: what was going on when it died or hung.
 
 The file is mapped into memory, so an entry costs no system call, and what was written is there for another process to
-read whatever becomes of the writer. It has a fixed size: a header, a slot per thread, and a ring of entries in which
-the newest overwrite the oldest. An entry is one line: a checksum and compact JSON. A slot has the number of the call
-that its thread is in, so that a call which returns, as nearly all do, needs no second entry.
+read whatever becomes of the writer. It has a fixed size: a header, a slot per thread, a table of texts, and two rings
+in which the newest entries overwrite the oldest. The calls that a case makes by the thousand are records of fixed size,
+written without a lock (:mod:`.records`); all else is a line of its own: a checksum, a number and compact JSON. Entries
+of both rings are numbered together. A slot has the number of the call that its thread is in, so that a call which
+returns, as nearly all do, needs no second entry.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import mmap
+import os
 import struct
 import threading
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 from time import monotonic_ns
 from typing import Any, Final
-from zlib import crc32
+
+from .reading import (
+    AT_CAPACITY,
+    AT_CASE,
+    AT_CASE_NUMBER,
+    AT_MAGIC,
+    AT_POSITION,
+    AT_RECORDS,
+    AT_TEXTS,
+    AT_TEXTS_END,
+    DEVICE_SHIFT,
+    MAGIC,
+    QUERY,
+    SLOT_BYTES,
+    SLOTS,
+    TEXTS_AT,
+    WORD,
+    WORDS,
+    checked_line,
+)
+from .reading import JournalContent as JournalContent
+from .reading import ThreadState as ThreadState
+from .reading import read_journal as read_journal
+from .records import (
+    HAS_VALUE,
+    MADE,
+    NAME_LENGTH,
+    RECORD_BYTES,
+    TEXT_LENGTH,
+    WITHOUT_SLOT,
+    entry_of,
+    pack_call,
+    read_record,
+)
 
 #: Bytes of a journal, unless told otherwise.
-DEFAULT_SIZE: Final = 2**20
-#: How many threads of a process have a slot; a call of another has two entries instead.
-SLOTS: Final = 256
-
-_MAGIC: Final = int.from_bytes(b"HALJRNL1", "little")
-# The header is of 64-bit words, so that a word is either old or new, however the process dies.
-_WORD: Final = 8
-_WORDS: Final = 8
-_AT_MAGIC, _AT_CAPACITY, _AT_POSITION, _AT_CASE = range(4)
-_SLOT_BYTES: Final = 64
-_RING_AT: Final = _WORDS * _WORD + SLOTS * _SLOT_BYTES
-_CHECKSUM_DIGITS: Final = 8
-_QUERY: Final = 1 << 63
-_DEVICE_SHIFT: Final = 48
+DEFAULT_SIZE: Final = 2**21
+#: How much longer a line is than its JSON, at most.
+_LINE_EXTRA: Final = 32
 
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class _Slot:
-    """What one thread is in: numbers and entries of its calls, the innermost last. Written by that thread only."""
+    """What one thread is in: the numbers of its calls, the innermost last. Written by that thread only."""
 
-    __slots__ = ("calls", "head", "word")
+    __slots__ = ("calls", "flags", "head", "name", "word")
 
     def __init__(self, word: int, name: str) -> None:
         self.word = word  #: where the journal has it; 0 for nowhere
-        self.head = f'"T":{json.dumps(name[:100])}' + ("" if word else ',"u":1')
-        self.calls: list[tuple[int, bytes]] = []
+        self.name = name[:NAME_LENGTH]
+        self.flags = 0 if word else WITHOUT_SLOT
+        self.head = f'"T":{quoted(self.name)}' + ("" if word else ',"u":1')
+        self.calls: list[int] = []
 
 
 class _ThisThread(threading.local):
@@ -61,30 +87,45 @@ class Journal:
 
     def __init__(self, mapped: mmap.mmap) -> None:
         self._mapped = mapped
-        self._words = memoryview(mapped)[:_RING_AT].cast("Q")
-        self._ring = memoryview(mapped)[_RING_AT:]
+        room = len(mapped) - TEXTS_AT
+        self._texts_bytes = room // 8 // RECORD_BYTES * RECORD_BYTES
+        self._records = room // 2 // RECORD_BYTES
+        self._records_at = TEXTS_AT + self._texts_bytes
+        self._words = memoryview(mapped)[:TEXTS_AT].cast("Q")
+        self._ring = memoryview(mapped)[self._records_at + self._records * RECORD_BYTES :]
         self._capacity = len(self._ring)
         self._position = 0
         # Reentrant: what a signal handler of the case does must not wait for the entry that it interrupted.
         self._lock = threading.RLock()
-        self._ids = itertools.count(1)
+        self._numbers = itertools.count(1)
         self._devices = itertools.count(1)
         self._this = _ThisThread()
         # By thread identifier, which a new thread has from one that is gone: its slot becomes the new one's.
         self._slots: dict[int, _Slot] = {}
-        self._words[_AT_CAPACITY] = self._capacity
-        self._words[_AT_MAGIC] = _MAGIC
+        #: The calls in progress that have a line: its JSON.
+        self._lines: dict[int, str] = {}
+        #: The number at which the records of calls in progress are to be saved from being overwritten.
+        self._save_at = self._records // 4
+        self._text_ids = itertools.count(1)
+        self._texts: dict[str | None, int] = {None: 0}
+        self._words[AT_CAPACITY] = self._capacity
+        self._words[AT_RECORDS] = self._records
+        self._words[AT_TEXTS] = self._texts_bytes
+        self._words[AT_MAGIC] = MAGIC
 
     @classmethod
     def create(cls, path: Path, size: int = DEFAULT_SIZE) -> Journal:
         """Make the file, of ``size`` bytes in all, and return a journal that writes into it.
 
         :raises ValueError: there would be no room for entries.
+        :raises OSError: there is no room for the file.
         """
-        if size < 2 * _RING_AT:
-            raise ValueError(f"a journal has at least {2 * _RING_AT} bytes, not {size}")
+        if size < 2 * TEXTS_AT:
+            raise ValueError(f"a journal has at least {2 * TEXTS_AT} bytes, not {size}")
         with path.open("w+b") as file:
             file.truncate(size)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)  # without a page to write to, the case would seem to crash
             return cls(mmap.mmap(file.fileno(), size))
 
     def close(self) -> None:
@@ -97,16 +138,24 @@ class Journal:
         """Begin with a case: everything before it is forgotten."""
         with self._lock:
             self._devices = itertools.count(1)
-            self._words[_AT_CASE] = self._position
-            self.write({"o": "case", "case": case_id[:1000]})
+            self._save_calls_in_progress(self._save_at)
+            number = next(self._numbers)
+            self._words[AT_CASE_NUMBER] = number
+            self._words[AT_CASE] = self._position
+            # A thread that still writes with an old number of a text finds no reader for it, rather than a wrong text.
+            self._texts = {None: 0}
+            self._words[AT_TEXTS_END] = 0
+            self._append(_encode({"o": "case", "case": case_id[:1000]}), number)
 
     def new_device(self) -> int:
         """Return a number for a device, unique within the case."""
         return next(self._devices)
 
     def write(self, entry: Mapping[str, Any]) -> None:
-        """Append an entry of plain data. One that would fill an eighth of the journal is left out."""
-        self._append(_line(_encode(entry)))
+        """Append an entry of plain data. One that would fill an eighth of the lines' ring is left out."""
+        self._append(_encode(entry))
+
+    # --- calls
 
     def begin(self, operation: str, device: int, facts: str = "") -> int:
         """Append an entry: this thread begins a call, and is in it until :meth:`end`. Return the call's number.
@@ -114,26 +163,52 @@ class Journal:
         ``facts`` is JSON text to follow, as in ``,"s":7``.
         """
         slot = self._this.slot or self._new_slot()
-        call = next(self._ids)
         calls = slot.calls
-        inside = f',"p":{calls[-1][0]}' if calls else ""
+        inside = f',"p":{calls[-1]}' if calls else ""
         moment = monotonic_ns() // 1_000_000
-        text = f'{{"i":{call},"o":"{operation}","d":{device},"t":{moment},{slot.head}{inside}{facts}}}'
-        data = text.encode("ascii")
-        line = b"%08x%b\n" % (crc32(data), data)
-        calls.append((call, line))
-        words = self._words
+        with self._lock:
+            call = next(self._numbers)
+            text = f'{{"i":{call},"o":"{operation}","d":{device},"t":{moment},{slot.head}{inside}{facts}}}'
+            self._lines[call] = text
+            calls.append(call)
+            if slot.word:
+                self._words[slot.word] = call
+            self._append(text, call)
+        return call
+
+    def begin_record(
+        self,
+        pack: Callable[..., None],
+        kind: int,
+        device: int,
+        serial: int,
+        value: int,
+        text: str | None = None,
+        flags: int = 0,
+        *more: float,
+    ) -> int:
+        """Do what :meth:`begin` does, by a record; ``pack`` writes those of the kind, which have ``more``."""
+        # Called so often that it takes no lock, and that what is unusual is left to exceptions.
+        slot = self._this.slot or self._new_slot()
+        calls = slot.calls
+        parent = calls[-1] if calls else 0
+        flags |= slot.flags
+        call = next(self._numbers)
+        if call >= self._save_at:
+            self._save_calls_in_progress(call)
+        calls.append(call)
         if slot.word:
-            words[slot.word] = call
-        with self._lock:  # as in _append, which costs a tenth of all this
-            position = self._position
-            at = position % self._capacity
-            end = at + len(line)
-            if end < self._capacity:
-                self._ring[at:end] = line
-                self._position = words[_AT_POSITION] = position + len(line)
-                return call
-        self._append(line)
+            self._words[slot.word] = call
+        moment = monotonic_ns()
+        at = self._records_at + call % self._records * RECORD_BYTES
+        try:
+            ids = self._texts
+            thread, text_id = ids[slot.name], ids[text]
+            pack(
+                self._mapped, at, call, parent, kind, flags, device, thread, moment, text_id, serial, value, *more, call
+            )
+        except (KeyError, struct.error):
+            self._write_unusual(pack, call, parent, kind, flags, device, slot.name, moment, text, serial, value, *more)
         return call
 
     def end(self, call: int, facts: str = "") -> None:
@@ -141,23 +216,38 @@ class Journal:
         slot = self._this.slot or self._new_slot()
         calls, word = slot.calls, slot.word
         if facts or not word:
-            self._append(_line(f'{{"e":{call}{facts}}}'))
+            self._append(f'{{"e":{call}{facts}}}')
         if calls:
             calls.pop()
         if word:
-            self._words[word] = calls[-1][0] if calls else 0
+            self._words[word] = calls[-1] if calls else 0
+        if call in self._lines:
+            self._lines.pop(call, None)  # another thread may have been faster
+
+    def end_making(self, call: int, serial: int, value: int | None, name: str | None) -> None:
+        """Do what :meth:`end` does for a call that made an object, and write which."""
+        number = next(self._numbers)
+        fields = (MADE, 0, 0) if value is None else (MADE, HAS_VALUE, 0)
+        at = self._records_at + number % self._records * RECORD_BYTES
+        try:
+            pack_call(self._mapped, at, number, call, *fields, 0, 0, self._texts[name], serial, value or 0, number)
+        except (KeyError, struct.error):
+            self._write_unusual(pack_call, number, call, *fields, None, 0, name, serial, value or 0)
+        self.end(call)
 
     def begin_query(self, device: int, serial: int) -> None:
         """Note, without an entry, that this thread queries a semaphore."""
         slot = self._this.slot or self._new_slot()
         if slot.word:
-            self._words[slot.word] = _QUERY | device << _DEVICE_SHIFT | serial
+            self._words[slot.word] = QUERY | device << DEVICE_SHIFT | serial
 
     def end_query(self) -> None:
         """Note that the query is over."""
         slot = self._this.slot
         if slot is not None and slot.word:
-            self._words[slot.word] = slot.calls[-1][0] if slot.calls else 0
+            self._words[slot.word] = slot.calls[-1] if slot.calls else 0
+
+    # --- inside
 
     def _new_slot(self) -> _Slot:
         ident, name = threading.get_ident(), threading.current_thread().name
@@ -166,50 +256,105 @@ class Journal:
             if before is not None:
                 word = before.word
             else:
-                word = _WORDS + number * _SLOT_BYTES // _WORD if number < SLOTS else 0
+                word = WORDS + number * SLOT_BYTES // WORD if number < SLOTS else 0
             slot = self._slots[ident] = self._this.slot = _Slot(word, name)
             if word:
                 self._words[word] = 0
-                shown = name.encode(errors="replace")[: _SLOT_BYTES - _WORD].ljust(_SLOT_BYTES - _WORD, b"\0")
-                self._mapped[(word + 1) * _WORD : word * _WORD + _SLOT_BYTES] = shown
+                shown = name.encode(errors="replace")[: SLOT_BYTES - WORD].ljust(SLOT_BYTES - WORD, b"\0")
+                self._mapped[(word + 1) * WORD : word * WORD + SLOT_BYTES] = shown
         return slot
 
-    def _append(self, line: bytes) -> None:
-        length = len(line)
-        if length > self._capacity // 8:
+    def _write_unusual(
+        self,
+        pack: Callable[..., None],
+        number: int,
+        parent: int,
+        kind: int,
+        flags: int,
+        device: int,
+        thread: str | None,
+        moment: int,
+        text: str | None,
+        *more: Any,
+    ) -> None:
+        """Write a record that has a new text; as a line, if it fits no record or its text no table."""
+        ids = self._text_id(thread), self._text_id(text)
+        if ids[0] is not None and ids[1] is not None:
+            at = self._records_at + number % self._records * RECORD_BYTES
+            with suppress(struct.error):
+                pack(self._mapped, at, number, parent, kind, flags, device, ids[0], moment, ids[1], *more, number)
+                return
+        entry = _encode(entry_of(number, parent, kind, flags, device, thread, moment, text, *more))
+        if kind != MADE:
+            self._lines[number] = entry
+        self._append(entry, number)
+
+    def _text_id(self, text: str | None) -> int | None:
+        """Return the number of a text in the table; ``None`` if there is no room for it."""
+        with self._lock:
+            found = self._texts.get(text)
+            if found is None and text is not None:
+                number = next(self._text_ids)
+                line = checked_line(number, quoted(text[:TEXT_LENGTH]))
+                end = self._words[AT_TEXTS_END] + len(line)
+                if end <= self._texts_bytes:
+                    self._mapped[TEXTS_AT + end - len(line) : TEXTS_AT + end] = line
+                    self._words[AT_TEXTS_END] = end
+                    found = self._texts[text] = number
+            return found
+
+    def _append(self, text: str, number: int = 0) -> None:
+        """Append a line, under a number of its own or the one given."""
+        if len(text) + _LINE_EXTRA > self._capacity // 8:
             return
         with self._lock:
-            at = self._position % self._capacity
-            if at + length < self._capacity:
-                self._ring[at : at + length] = line
-                self._position += length
-                self._words[_AT_POSITION] = self._position
-            else:
-                self._put(line)
+            if self._put(text, number):
                 self._put_calls_in_progress()
 
-    def _put(self, line: bytes) -> None:
-        """Append a line that may have to be split at the end of the ring."""
+    def _put(self, text: str, number: int = 0) -> bool:
+        """Append a line, which may have to be split at the end of the ring; return whether it came to the end."""
+        line = checked_line(number or next(self._numbers), text)
         at = self._position % self._capacity
         room = self._capacity - at
         self._ring[at : at + len(line)] = line[:room]
-        self._ring[: max(0, len(line) - room)] = line[room:]
+        if len(line) > room:
+            self._ring[: len(line) - room] = line[room:]
         self._position += len(line)
-        self._words[_AT_POSITION] = self._position
+        self._words[AT_POSITION] = self._position
+        return len(line) >= room
 
     def _put_calls_in_progress(self) -> None:
         """Write the calls in progress again, the oldest first: the entries of others would overwrite them."""
+        self._save_records()
         room = self._capacity // 4
-        for _, line in sorted(call for slot in list(self._slots.values()) for call in list(slot.calls)):
-            room -= len(line)
+        for _, text in sorted(self._lines.items()):
+            room -= len(text) + _LINE_EXTRA
             if room < 0:
                 break
-            self._put(line)
+            self._put(text)
 
+    def _save_records(self) -> list[str]:
+        """Make lines of the records of calls in progress, and return them."""
+        calls = {call for slot in list(self._slots.values()) for call in list(slot.calls)}
+        for call in set(self._lines) - calls:
+            self._lines.pop(call, None)
+        texts = {number: text for text, number in self._texts.items()}
+        saved = []
+        for call in sorted(calls - set(self._lines)):
+            found = read_record(self._mapped, self._records_at + call % self._records * RECORD_BYTES, texts)
+            if found is not None and found[0] == call:
+                self._lines[call] = _encode(found[1])
+                saved.append(self._lines[call])
+        return saved
 
-def _line(text: str) -> bytes:
-    data = text.encode("ascii")
-    return b"%08x%b\n" % (crc32(data), data)
+    def _save_calls_in_progress(self, number: int) -> None:
+        """Write the records of calls in progress as lines, before newer ones overwrite them."""
+        with self._lock:
+            if number < self._save_at:  # another thread was faster
+                return
+            self._save_at = number + self._records // 4
+            for text in self._save_records():
+                self._append(text)
 
 
 _current: Journal | None = None
@@ -224,102 +369,3 @@ def set_journal(journal: Journal | None) -> None:
 def current_journal() -> Journal | None:
     """Return the journal of this process, if there is one."""
     return _current
-
-
-@dataclass(frozen=True, slots=True)
-class ThreadState:
-    """A thread that was in something."""
-
-    name: str
-    #: The number of the innermost call that it was in, 0 for none.
-    call: int
-    #: The semaphore that it was querying: numbers of the device and of the object.
-    query: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class JournalContent:
-    """What could be read of a journal. Immutable."""
-
-    #: The case, ``None`` if its beginning could not be read.
-    case: str | None = None
-    #: The readable entries of the case, oldest first; none twice.
-    entries: tuple[Mapping[str, Any], ...] = ()
-    #: Whether entries of the case may be missing: overwritten by newer ones, or unreadable.
-    lost: bool = False
-    threads: tuple[ThreadState, ...] = ()
-    #: ``time.monotonic()`` of the reading; entries carry the same clock, in milliseconds.
-    read_at: float = 0.0
-
-
-def read_journal(path: Path) -> JournalContent:
-    """Read what a process, alive or dead, has written. What cannot be read is left out; nothing is ever raised for it.
-
-    A missing or empty file, or one that is no journal, gives an empty content.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return JournalContent(read_at=time.monotonic())
-    words = struct.unpack_from(f"={_WORDS}Q", data) if len(data) > _RING_AT else (0,) * _WORDS
-    if words[_AT_MAGIC] != _MAGIC:
-        return JournalContent(lost=bool(data), read_at=time.monotonic())
-    capacity, position, begin = words[_AT_CAPACITY], words[_AT_POSITION], words[_AT_CASE]
-    ring = data[_RING_AT:]
-    damaged = len(ring) != capacity or begin > position
-    oldest = max(begin, position - capacity)
-    if not damaged:
-        at = oldest % capacity
-        ring = (ring[at:] + ring[:at])[: position - oldest]
-    entries, unreadable = _entries(ring.split(b"\n"))
-    if damaged:
-        entries.sort(key=lambda entry: entry.get("i", entry.get("e", 0)))  # the order of the file means nothing
-    cases = [index for index, entry in enumerate(entries) if entry.get("o") == "case"]
-    return JournalContent(
-        case=entries[cases[-1]]["case"] if cases and not damaged else None,
-        entries=tuple(_unique(entries if damaged else entries[cases[-1] + 1 if cases else 0 :])),
-        lost=damaged or oldest > begin or unreadable or not cases,
-        threads=tuple(_threads(data)),
-        read_at=time.monotonic(),
-    )
-
-
-def _entries(lines: list[bytes]) -> tuple[list[dict[str, Any]], bool]:
-    """Return the entries of the lines that are whole, and whether there were others."""
-    entries: list[dict[str, Any]] = []
-    unreadable = False
-    for line in filter(None, lines):
-        text = line[_CHECKSUM_DIGITS:]
-        entry = None
-        if line[:_CHECKSUM_DIGITS] == b"%08x" % crc32(text):
-            with contextlib.suppress(ValueError):
-                entry = json.loads(text)
-        if isinstance(entry, dict):
-            entries.append(entry)
-        else:
-            unreadable = True
-    return entries, unreadable
-
-
-def _unique(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leave out what was written a second time to keep it from being overwritten."""
-    seen: set[object] = set()
-    result = []
-    for entry in entries:
-        call = entry.get("i")
-        if call is None or call not in seen:
-            result.append(entry)
-            seen.add(call)
-    return result
-
-
-def _threads(data: bytes) -> list[ThreadState]:
-    found = []
-    for at in range(_WORDS * _WORD, _RING_AT, _SLOT_BYTES):
-        (word,) = struct.unpack_from("=Q", data, at)
-        if word:
-            name = data[at + _WORD : at + _SLOT_BYTES].rstrip(b"\0").decode(errors="replace")
-            device = (word & ~_QUERY) >> _DEVICE_SHIFT
-            query = (device, word & (1 << _DEVICE_SHIFT) - 1) if word & _QUERY else None
-            found.append(ThreadState(name, 0 if query else word, query))
-    return found

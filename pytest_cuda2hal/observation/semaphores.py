@@ -11,6 +11,7 @@ from ..waitgraph import graph_of_log
 from .buffers import Observation
 from .calls import WaitCall, in_call
 from .log import DeadlineExpired, Point
+from .records import SIGNAL
 
 if TYPE_CHECKING:
     from .device import ObservedDevice
@@ -64,7 +65,7 @@ class ObservedSemaphore(Semaphore):
         if self._calls is None:
             self.inner.signal(value)
             return
-        with in_call(self._calls, "signal", s=self.serial, v=value):
+        with self._calls.call(SIGNAL, self.serial, value):
             self.inner.signal(value)
 
     def fail(self, error: HalError) -> None:

@@ -233,6 +233,21 @@ class Whole(ReferenceDevice):
         super().__init__(PROFILES[profile])
 
 
+class CloseAtRest(ReferenceDevice):
+    """Closes only when nothing is left to do, as IREE's drivers do; says it where it would hang."""
+
+    def __init__(self):
+        super().__init__(PROFILES["iree"])
+
+    def close(self):
+        if self.statistics().pending:
+            sys.stdout.write("closed with work pending\n")
+        super().close()
+
+    def __del__(self, write=os.write):
+        write(1, b"the end of a device\n")  # whose own end would wait for the work
+
+
 class Incomplete(ReferenceDevice):
     """Can do all but be held by a latch."""
 

@@ -94,3 +94,34 @@ def test_broken_quality_clause(suite, arguments, fails):
     result.assert_outcomes(failed=int(fails), passed=int(not fails))
     expected = ["*quality clause W-10q is broken: 90% of a core"] if fails else []
     result.stdout.fnmatch_lines([*expected, "  quality clause broken: W-10q: 90% of a core (test_it::test_it)"])
+
+
+@pytest.mark.parametrize("ending", ["pytest.skip('unsupported: the rest')", "pytest.fail('the rest')"])
+def test_device_with_work_whose_semaphores_are_gone_is_neither_closed_nor_destroyed(suite, ending):
+    """Nobody can end that work any more, and to close or destroy such a device may hang the process for ever."""
+    case = """
+    import gc
+    import pytest
+    from pytest_cuda2hal.hal import Fill
+
+    def submit(device, buffers, semaphores):
+        gate, done = semaphores(2)
+        device.queue_execute([Fill(buffers.filled(0), 7)], wait=[gate @ 1], signal=[done @ 1])
+
+    def test_it(hal_device, hal_buffers, hal_semaphores):
+        submit(hal_device, hal_buffers, hal_semaphores)
+        gc.collect()
+        ENDING
+    """
+    case = case.replace("ENDING", ending)
+    result = suite.case(case).run_child("--backend=odd_backends:CloseAtRest", "-s", "--no-isolate")
+    result.stdout.fnmatch_lines(["*1 [fs][ak]*ed*"])
+    result.stdout.no_fnmatch_line("*closed with work pending*")
+    result.stdout.no_fnmatch_line("*the end of a device*")
+
+
+def test_device_of_a_case_that_passed_is_closed_and_destroyed(suite):
+    case = "def test_it(hal_device): ..."
+    result = suite.case(case).run_child("--backend=odd_backends:CloseAtRest", "-s", "--no-isolate")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*the end of a device*"])

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_cuda2hal.observation.journal import Journal, ThreadState, read_journal
 
-SMALL = 2**16
+SMALL = 2**17
 
 
 def numbers(path):
@@ -168,7 +168,7 @@ def test_a_slot_passes_from_a_thread_that_is_gone_to_a_new_one(small, journal_pa
         def work(held=held, number=number):
             small.begin("close", 1)
             held.append(read_journal(journal_path).threads if number % 100 == 99 else ())
-            small.end(small._this.slot.calls[-1][0])
+            small.end(small._this.slot.calls[-1])
 
         thread = threading.Thread(target=work, name=f"short {number}")
         thread.start()

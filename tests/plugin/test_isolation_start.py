@@ -1,0 +1,103 @@
+"""The first process for isolated cases: it starts before the run collects, and leaves nothing where none is needed."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+#: The supervisor does not end its collection before the other process has begun, up to a limit; at its own end it
+#: says whether that process is still there.
+CONFTEST = """
+    import os, time
+    from pathlib import Path
+
+    def pytest_configure(config):
+        global supervises
+        supervises = not hasattr(config, "hal_child_input")
+        if not supervises:
+            Path("begun").mkdir(exist_ok=True)
+            Path("begun", str(os.getpid())).touch()
+
+    def pytest_collection_modifyitems():
+        deadline = time.monotonic() + 20
+        while supervises and time.monotonic() < deadline and not Path("begun").exists():
+            time.sleep(0.01)
+        if supervises and Path("begun").exists():
+            Path("together").touch()
+        if supervises and Path("interrupt").exists():
+            raise KeyboardInterrupt
+
+    def pytest_terminal_summary():
+        with open("summaries", "a") as file:
+            file.write(f"{supervises}\\n")
+
+    def pytest_unconfigure():
+        if supervises and any(Path("/proc", one.name).exists() for one in Path("begun").glob("*")):
+            Path("left").touch()
+"""
+CASES = "def test_it(hal_device): ...\ndef test_too(hal_device): ...\n"
+
+
+@pytest.fixture
+def temporary(suite, monkeypatch):
+    """Where the processes of a run put what is temporary; also makes the conftest."""
+    suite.pytester.makeconftest(CONFTEST)
+    folder = Path(tempfile.mkdtemp(dir=suite.pytester.path))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+def test_both_processes_collect_at_the_same_time(suite, temporary):
+    suite.case(CASES)
+    result = suite.run_child("--backend=reference", "--isolate")
+    result.assert_outcomes(passed=2)
+    here = suite.pytester.path
+    assert (here / "together").exists()
+    assert (here / "summaries").read_text() == "True\n", "nobody sees the summary of the other process"
+    assert not (here / "left").exists()
+    assert not list(temporary.glob("pytest-cuda2hal-*"))
+
+
+@pytest.mark.parametrize(
+    ("what", "arguments", "code"),
+    [
+        ("nothing is selected", ("-k", "nothing"), 5),
+        ("the collection fails", (), 2),
+        ("the user interrupts", (), 2),
+        ("the first case needs another process", ("-k", "alloca"), 0),
+    ],
+)
+def test_a_process_that_is_not_needed_leaves_nothing(suite, temporary, what, arguments, code):
+    suite.case(CASES)
+    here = suite.pytester.path
+    if what == "the collection fails":
+        suite.case("1 / 0\n", name="test_broken")
+    elif what == "the user interrupts":
+        (here / "interrupt").touch()
+    result = suite.run_child("--backend=reference", "--backend=faulty:alloca-blocks", "--isolate", *arguments)
+    assert result.ret == code
+    assert (here / "begun").exists(), "there was none"
+    assert not (here / "left").exists()
+    assert not result.stderr.str().strip()
+    assert "note:" not in result.stdout.str()
+    assert not list(temporary.glob("pytest-cuda2hal-*"))
+
+
+@pytest.mark.parametrize("arguments", [("--no-isolate",), ("--isolate", "--collect-only"), ("--isolate", "-s")])
+def test_no_process_begins_early(suite, arguments):
+    """There will be none, or what it prints would be seen."""
+    suite.case("print('collected', 'once')\n" + CASES)
+    suite.pytester.makeconftest(CONFTEST.replace("+ 20", "+ 0"))
+    result = suite.run_child("--backend=reference", "-k", "nothing", *arguments)
+    assert result.ret == 5
+    assert not (suite.pytester.path / "begun").exists()
+    assert result.stdout.str().count("collected once") == ("-s" in arguments)
+
+
+def test_a_given_folder_for_temporary_ones_is_not_made_for_nothing(suite):
+    suite.case(CASES)
+    result = suite.run_child("--backend=reference", "--isolate", "-k", "nothing", "--basetemp=base")
+    assert result.ret == 5
+    assert not (suite.pytester.path / "base").exists()

@@ -1,0 +1,328 @@
+"""Records of a journal say what lines would; a torn one costs that one, a full ring the oldest."""
+
+from __future__ import annotations
+
+import struct
+import threading
+
+import pytest
+
+from pytest_cuda2hal.hal import WaitMode
+from pytest_cuda2hal.observation.calls import Calls
+from pytest_cuda2hal.observation.journal import Journal, read_journal
+from pytest_cuda2hal.observation.log import Point
+from pytest_cuda2hal.observation.makers import Semaphores
+from pytest_cuda2hal.observation.reading import AT_TEXTS_END
+from pytest_cuda2hal.observation.records import (
+    ALLOCATE_BUFFER,
+    CREATE_SEMAPHORE,
+    READ,
+    RECORD_BYTES,
+    SIGNAL,
+    WRITE,
+    pack_call,
+)
+
+SMALL = 2**17
+LARGEST = 2**64 - 1
+
+
+@pytest.fixture
+def small(journal_path):
+    journal = Journal.create(journal_path, SMALL)
+    journal.begin_case("small")
+    return journal
+
+
+def begin(journal, value, serial=3):
+    return journal.begin_record(pack_call, SIGNAL, 1, serial, value)
+
+
+def signal(journal, value, serial=3):
+    call = begin(journal, value, serial)
+    journal.end(call)
+    return call
+
+
+def values(path):
+    return [entry["v"] for entry in read_journal(path).entries]
+
+
+def place(journal, call):
+    """Return where the record of a call is in the file."""
+    return journal._records_at + call % journal._records * RECORD_BYTES
+
+
+def test_records_and_lines_are_read_in_one_order(small, journal_path):
+    for value in range(50):
+        signal(small, 2 * value)
+        small.write({"v": 2 * value + 1})
+    content = read_journal(journal_path)
+    assert [entry["v"] for entry in content.entries] == list(range(100))
+    assert not content.lost
+    assert content.threads == ()
+
+
+@pytest.mark.parametrize("at", range(0, RECORD_BYTES, 4))
+def test_a_torn_record_is_left_out(small, journal_path, at):
+    for value in range(3):
+        signal(small, value)
+    calls = [entry["i"] for entry in read_journal(journal_path).entries]
+    data = bytearray(journal_path.read_bytes())
+    # As if the writer had died there, with an older record in the place.
+    torn = place(small, calls[1])
+    old = bytearray(RECORD_BYTES)
+    pack_call(old, 0, 1, 0, SIGNAL, 0, 1, 0, 0, 0, 9, 9, 1)
+    data[torn + at : torn + RECORD_BYTES] = old[at:]
+    journal_path.write_bytes(data)
+    content = read_journal(journal_path)
+    assert [entry["v"] for entry in content.entries] == [0, 2]
+    assert content.lost
+
+
+def test_a_full_ring_of_records_keeps_the_newest(small, journal_path):
+    for value in range(5000):
+        signal(small, value)
+        if value % 500 == 499:
+            kept = values(journal_path)
+            assert kept == list(range(kept[0], value + 1))
+    content = read_journal(journal_path)
+    assert content.lost
+    assert len(content.entries) == small._records
+
+
+def test_what_was_there_before_is_not_read_again(small, journal_path):
+    """Lines have numbers too, and leave the places of the records with these numbers as they were."""
+    for value in range(3):
+        signal(small, value)
+    for value in range(small._records):
+        small.write({"v": value})
+    signal(small, 7)
+    content = read_journal(journal_path)
+    assert 0 not in [entry["v"] for entry in content.entries if "i" in entry]
+    assert content.lost
+
+
+def test_calls_older_than_the_lines_are_left_out(small, journal_path):
+    """Whether they raised was in lines that are gone."""
+    call = begin(small, 1)
+    small.end(call, ',"x":"refused"')
+    text = "x" * (small._capacity // 8 - 100)
+    while any(entry.get("e") == call for entry in read_journal(journal_path).entries):
+        small.write({"text": text})
+    content = read_journal(journal_path)
+    assert call not in [entry.get("i") for entry in content.entries]
+    assert content.lost
+
+
+@pytest.mark.parametrize("other", ["records", "lines", "both"])
+def test_calls_in_progress_outlive_the_rings(small, journal_path, other):
+    outer = begin(small, LARGEST)
+    inner = small.begin("close", 1)
+    beyond = begin(small, 4, 2**40)
+    innermost = begin(small, 5)
+    for value in range(4 * small._records):
+        if other != "lines":
+            signal(small, value)
+        if other != "records":
+            small.write({"n": value})
+        if value % 101 == 0:
+            content = read_journal(journal_path)
+            found = {entry["i"]: entry for entry in content.entries if "i" in entry}
+            assert found[outer]["v"] == LARGEST
+            assert found[innermost]["p"] == beyond
+            assert (found[beyond]["p"], found[beyond]["s"]) == (inner, 2**40)
+            assert found[inner]["p"] == outer
+            assert [entry.get("i") for entry in content.entries].count(outer) == 1
+            assert [thread.call for thread in content.threads] == [innermost]
+    for call in (innermost, beyond, inner, outer):
+        small.end(call)
+    assert small._lines == {}
+
+
+def test_a_call_in_progress_outlives_the_beginning_of_a_case(small, journal_path):
+    """It is written again as a line, since texts are forgotten."""
+    call = begin(small, 1)
+    small.begin_case("next")
+    assert read_journal(journal_path).entries == ()
+    for _ in range(2 * SMALL // 1000):
+        small.write({"text": "x" * 1000})
+    found = [entry for entry in read_journal(journal_path).entries if "i" in entry]
+    assert [entry["i"] for entry in found] == [call]
+
+
+def test_a_text_of_the_case_before_is_not_mistaken(small, journal_path):
+    small.end(small.begin_record(pack_call, SIGNAL, 1, 2, 3, "before"))
+    old = dict(small._texts)
+    small.begin_case("next")
+    small.end(small.begin_record(pack_call, SIGNAL, 1, 2, 3, "after"))
+    small._texts = old  # as a thread has it that looked before the case began
+    signal(small, 1)
+    content = read_journal(journal_path)
+    assert [entry["v"] for entry in content.entries] == [3]
+
+
+def test_with_a_full_table_of_texts_nothing_is_missing(journal, journal_path):
+    calls = Calls(journal)
+    texts = [f"{number:0150d}" for number in range(2000)]
+    for text in texts:
+        journal.end(calls.submitting("queue_fill", text, 0, [], [], [], 0))
+    content = read_journal(journal_path)
+    assert [entry["a"] for entry in content.entries] == texts
+    assert not content.lost
+    assert len(journal._texts) < 1900
+    assert journal._lines == {}
+
+
+def test_texts_are_cut_and_may_have_any_character(journal, journal_path):
+    calls = Calls(journal)
+    for text in ("x" * 1000, 'ä→\n"\ud800', ""):
+        journal.end(calls.submitting("queue_fill", text, 0, [], [], [], 0))
+    assert [entry["a"] for entry in read_journal(journal_path).entries] == ["x" * 200, 'ä→\n"\ud800', ""]
+    assert journal._words[AT_TEXTS_END] < 500
+
+
+def test_many_threads_at_once(journal_path):
+    journal = Journal.create(journal_path)
+    journal.begin_case("threads")
+    together = threading.Barrier(8)
+
+    def write(number):
+        together.wait(10)
+        for value in range(number * 1000, number * 1000 + 500):
+            call = begin(journal, value, value)
+            journal.end_making(call, value, value, f"{value // 100}")
+            journal.write({"lined": value})
+
+    threads = [threading.Thread(target=write, args=(number,), name=f"writer {number}") for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    content = read_journal(journal_path)
+    assert not content.lost
+    assert len(content.entries) == 3 * 8 * 500
+    begun = {entry["i"]: entry for entry in content.entries if "i" in entry}
+    for number in range(8):
+        expected = list(range(number * 1000, number * 1000 + 500))
+        written = [(entry["s"], entry["v"]) for entry in begun.values() if entry["T"] == f"writer {number}"]
+        assert written == [(value, value) for value in expected]
+    for entry in content.entries:
+        if "e" in entry:
+            value = begun[entry["e"]]["v"]
+            assert entry == {"e": entry["e"], "s": value, "v": value, "name": f"{value // 100}"}
+    assert content.threads == ()
+
+
+def test_reading_while_somebody_writes_records_never_invents(small, journal_path):
+    stop = threading.Event()
+
+    def write():
+        value = 0
+        while not stop.is_set():
+            signal(small, value, value)
+            value += 1
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(50):
+            assert all(entry["s"] == entry["v"] for entry in read_journal(journal_path).entries)
+    finally:
+        stop.set()
+        thread.join()
+
+
+CALLS = {
+    "create": lambda calls, value: calls.call(CREATE_SEMAPHORE, value=value),
+    "allocate": lambda calls, value: calls.allocating(value),
+    "allocate negative": lambda calls, _: calls.allocating(-1),
+    "signal": lambda calls, value: calls.call(SIGNAL, 2**32 - 1, value),
+    "read": lambda calls, _: calls.call(READ, 5),
+    "write": lambda calls, _: calls.call(WRITE, 2**32),
+    "submit": lambda calls, value: calls.submitting(
+        "queue_copy", "copy(a → b)", 2**31 - 1, [Point(1, value)], [Point(2, value)], [], 2**32 - 1
+    ),
+    "submit beyond": lambda calls, value: calls.submitting(
+        "queue_update", "update", -(2**40), [Point(2**32, value)], [], [], 2**32
+    ),
+    "signal only": lambda calls, value: calls.submitting("queue_execute", "hold", -1, [], [Point(2, value)], [], 0),
+    "submit nothing": lambda calls, _: calls.submitting("queue_execute", "barrier", 0, [], [], [], 0),
+}
+
+
+@pytest.mark.parametrize("value", [0, 1, 2**63, LARGEST])
+@pytest.mark.parametrize("what", CALLS)
+def test_both_ways_say_the_same(journal, journal_path, monkeypatch, what, value):
+    def refuse(*_):
+        raise struct.error
+
+    outer = journal.begin("settle", 1)
+    calls = Calls(journal)
+    for _ in range(2):  # the second time, the texts are known
+        CALLS[what](calls, value)
+        journal.end(0)
+    for name in ("pack_call", "pack_submission"):
+        monkeypatch.setattr(f"pytest_cuda2hal.observation.calls.{name}", refuse)
+    CALLS[what](calls, value)
+    _, _, one, other = [dict(entry) for entry in read_journal(journal_path).entries]
+    assert list(one) == list(other)
+    assert one["p"] == other["p"] == outer
+    assert one["T"] == "MainThread"
+    for entry in (one, other):
+        assert 0 <= entry.pop("t") < 2**53
+        entry.pop("i")
+    assert one == other
+    if what == "submit":
+        expected = {"o": "submit", "d": 1, "T": "MainThread", "p": outer, "k": 2**32 - 1, "c": "queue_copy"}
+        assert one == expected | {"a": "copy(a → b)", "q": 2**31 - 1, "w": [[1, value]], "s": [[2, value]]}
+    if what == "submit beyond":
+        assert (one["q"], one["w"], one["s"], one["k"]) == (-(2**40), [[2**32, value]], [], 2**32)
+    if "allocate" in what:
+        assert one["a"] == ("-1" if "negative" in what else str(value))
+
+
+def test_submissions_that_fit_no_record_say_the_same(journal, journal_path):
+    calls = Calls(journal)
+    for latches in ([], [7]):
+        journal.end(calls.submitting("queue_copy", "ä", 2, [Point(1, LARGEST)], [Point(2, 0)], latches, 4))
+    one, other = read_journal(journal_path).entries
+    assert dict(one) | {"i": other["i"], "t": other["t"], "h": [7]} == dict(other)
+    assert [*one, "h"] == list(other)
+
+
+@pytest.mark.parametrize("timeout", [None, 0.0, 2.5, float("inf")])
+def test_both_ways_to_wait_say_the_same(open_device, journal, journal_path, timeout):
+    [line] = Semaphores(open_device())(1)
+    calls = Calls(journal)
+    journal.end(calls.waiting((line @ LARGEST,), WaitMode.ANY.value, timeout))
+    journal.end(calls.waiting((line @ LARGEST, line @ 1), WaitMode.ANY.value, timeout))
+    one, other = [dict(entry) for entry in read_journal(journal_path).entries if entry.get("o") == "wait"]
+    assert (one["m"], one["to"], one["w"]) == (other["m"], other["to"], other["w"][:1])
+    assert list(one) == list(other)
+    assert one["to"] == timeout
+
+
+@pytest.mark.parametrize("name", [None, "made", ""])
+@pytest.mark.parametrize("value", [None, 0, LARGEST])
+@pytest.mark.parametrize("serial", [1, 2**32])
+def test_what_was_made(journal, journal_path, serial, value, name):
+    call = journal.begin("make", 1)
+    journal.end_making(call, serial, value, name)
+    expected = {"e": call, "s": serial} | ({} if value is None else {"v": value}) | {"name": name}
+    assert read_journal(journal_path).entries[-1] == expected
+
+
+def test_a_kind_without_value_is_read_as_such(journal, journal_path):
+    journal.end(journal.begin_record(pack_call, ALLOCATE_BUFFER, 1, 0, 7))
+    (entry,) = read_journal(journal_path).entries
+    assert "v" not in entry
+
+
+def test_a_thread_without_a_slot_has_a_record_and_a_line(small, journal_path, monkeypatch):
+    monkeypatch.setattr("pytest_cuda2hal.observation.journal.SLOTS", 0)
+    first, second = begin(small, 1), begin(small, 2)
+    small.end(second)
+    entries = read_journal(journal_path).entries
+    assert [entry.get("i", entry.get("e")) for entry in entries] == [first, second, second]
+    assert [entry.get("u") for entry in entries] == [1, 1, None]
