@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-
 from .hal import Device
 
 
@@ -13,4 +11,6 @@ def abandon(device: Device) -> None:
     For one whose work cannot be ended, where closing it then is undefined. A list of such devices would not do: the
     interpreter empties modules at its end, and the HAL's destructor was seen to wait there for ever.
     """
+    import ctypes
+
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(device))

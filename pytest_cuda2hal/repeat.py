@@ -97,7 +97,9 @@ def run_repeat(
     def keep() -> None:
         document = _document(planned, cases, jobs, code, arguments)
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        beside = output.with_suffix(".new")  # so that the file is whole at any moment
+        beside.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        beside.replace(output.with_suffix(".json"))
         output.with_suffix(".md").write_text(runs_page(document, output.name), encoding="utf-8")
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -121,8 +123,8 @@ def _recall(planned: Iterable[Run], path: Path, code: str, arguments: Sequence[s
     if not path.exists():
         return
     document = json.loads(path.read_text(encoding="utf-8"))
-    if (document.get("code"), document.get("arguments")) != (code, list(arguments)):
-        print(f"{path} is of other code or arguments: all runs are made anew", flush=True)
+    if (document.get("code"), document.get("arguments"), document["machine"]) != (code, list(arguments), _machine()):
+        print(f"{path} is of other code or arguments, or another machine: all runs are made anew", flush=True)
         return
     known = {(run["spec"], run["effort"], run["number"]): run for run in document["runs"] if run.pop("whole")}
     for run in planned:
@@ -190,6 +192,14 @@ def _outcome(run: Run, cases: int) -> str:
     return f"{counts}, status {run.status}, in {run.seconds:.1f} s: {'; '.join(run.failed[:3])}"
 
 
+def _machine() -> dict[str, Any]:
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+
+
 def _document(runs: Sequence[Run], cases: int, jobs: int, code: str, arguments: Sequence[str]) -> dict[str, Any]:
     return {
         "suite": __version__,
@@ -197,11 +207,7 @@ def _document(runs: Sequence[Run], cases: int, jobs: int, code: str, arguments: 
         "code": code,
         "arguments": list(arguments),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "system": f"{platform.system()} {platform.machine()}",
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-        },
+        "machine": _machine(),
         "jobs": jobs,
         "cases": cases,
         "runs": [{**dataclasses.asdict(run), "whole": run.is_whole(cases)} for run in runs],

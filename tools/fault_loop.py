@@ -50,6 +50,8 @@ KINDS = (
 )
 #: Of a case with more calls than this, all up to it are tried, and so many beyond, spread evenly at random.
 ALL_UP_TO, BEYOND = 200, 50
+#: A case with more calls than this is left out where trials are picked at random.
+SMALL = 2000
 #: Seconds for what must happen; after the longer time the process is given up.
 SOON, STUCK = 3.0, 40.0
 #: What the tool exits with when a hang made it give up its process.
@@ -227,14 +229,13 @@ class FaultLoop:
         if arguments.n:
             yield Trial(case, arguments.n, arguments.error or "CUDA_ERROR_UNKNOWN", arguments.times)
             return
-        begun = time.monotonic()
         count = self._count(item)
         kinds = [kind for kind in KINDS if arguments.error in (None, kind[0])] or [(arguments.error, arguments.times)]
         if arguments.trials:
-            if count and time.monotonic() - begun < 1:
-                for _ in range(4):
-                    error, times = self._random.choice(kinds)
-                    yield Trial(case, self._random.randint(1, count), error, times)
+            picked = random.Random(f"{arguments.seed} {case}")  # the same whatever came before
+            for _ in range(4 if 0 < count <= SMALL else 0):
+                error, times = picked.choice(kinds)
+                yield Trial(case, picked.randint(1, count), error, times)
             return
         numbers = list(range(1, min(count, ALL_UP_TO) + 1))
         if count > ALL_UP_TO:
@@ -340,7 +341,7 @@ def main(texts: list[str] | None = None) -> int:
         status = subprocess.run([sys.executable, __file__, *given, "--worker"], check=False).returncode
     extent = f"all calls up to the {ALL_UP_TO}th of a case, and {BEYOND} beyond, picked by seed {arguments.seed}"
     if arguments.trials:
-        extent = f"a part picked at random by seed {arguments.seed}, of cases that take less than a second"
+        extent = f"a part picked at random by seed {arguments.seed}, of cases with at most {SMALL} calls"
     elif status or arguments.select or arguments.error or arguments.first:
         extent = f"a part so far; the whole is {extent}"
     result = summarize(folder, extent)

@@ -166,13 +166,14 @@ def try_out(copy: Path, group: str, mutant: Mutant, killers: Killers) -> dict[st
     """Let the suite judge a mutant."""
     result: dict[str, Any] = {}
     for spec in GROUPS[group].specs:
-        for cases in (killers.best(group, mutant), []):
-            if cases or not result or result["outcome"] == "survived":
-                result = judge(copy, spec, cases, limit=SOON if cases else LIMIT)
+        first = killers.best(group, mutant)
+        for cases in [first, []] if first else [[]]:
+            result = judge(copy, spec, cases, limit=SOON if cases else LIMIT)
             if result["outcome"] == "not done":  # somewhere it hangs: an isolated run says where
                 arguments = ("--isolate", f"--hal-case-deadline={CASE}")
                 result = judge(copy, spec, cases, *arguments, limit=LIMIT)
-            if result["outcome"] != "survived":
+            # Where the first cases do not run, one of them may have another name by now: the whole suite tells.
+            if result["outcome"] in CAUGHT or (result["outcome"] != "survived" and not cases):
                 return {**result, "spec": spec}
     return result
 
@@ -226,6 +227,7 @@ def main(texts: Sequence[str] | None = None) -> int:
     killers = Killers(list(known.values()))
     end = time.monotonic() + 60 * options.minutes
     lock = threading.Lock()
+    done: list[str] = []
 
     def work(one: tuple[str, Mutant]) -> None:
         group, mutant = one
@@ -246,14 +248,19 @@ def main(texts: Sequence[str] | None = None) -> int:
         with lock:
             known[mutant.id + mutant.digest] = result
             print(f"{mutant.id}: {result['outcome']} {result.get('case', '')} {result['seconds']} s", flush=True)
-            if len(known) % 20 == 0:
+            done.append(mutant.id)
+            if len(done) % 20 == 0:
                 summarize(options.output, list(known.values()), equivalents, len(current))
 
     with tempfile.TemporaryDirectory() as folder:
         copies = Copies(Path(folder), options.jobs)
-        with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(work, todo))
-    return int(summarize(options.output, list(known.values()), equivalents, len(current)))
+        try:
+            with ThreadPoolExecutor(options.jobs) as pool:
+                list(pool.map(work, todo))
+        finally:
+            end = 0.0  # after an interruption: what runs is finished and kept, nothing is begun
+            status = summarize(options.output, list(known.values()), equivalents, len(current))
+    return int(status)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from typing import Any
 
 #: The outcome of a change that makes no other program, or none at all.
 NO_MUTANT = "no mutant"
+#: Outcomes that tell nothing: the suite neither came to an end nor caught anything.
+UNDECIDED = ("not done",)
 
 
 def read_equivalents(path: Path) -> list[dict[str, str]]:
@@ -33,12 +35,13 @@ def summarize(output: Path, results: list[dict[str, Any]], equivalents: list[dic
     :param total: how many mutants there are, tried or not.
     """
     results = sorted(results, key=lambda result: (result["module"], result["line"], result["operator"], result["id"]))
-    real = [result for result in results if result["outcome"] != NO_MUTANT]
+    real = [result for result in results if result["outcome"] not in (NO_MUTANT, *UNDECIDED)]
+    undecided = [result for result in results if result["outcome"] in UNDECIDED]
     survivors = [result for result in real if result["outcome"] == "survived"]
     why = {result["id"]: reason for result in survivors if (reason := reason_of(result, equivalents))}
     excused = [one for one in survivors if one["id"] in why]
     open_ones = [one for one in survivors if one["id"] not in why]
-    output.with_suffix(".json").write_text(json.dumps({"mutants": total, "results": results}, indent=1) + "\n", "utf-8")
+    replace(output.with_suffix(".json"), json.dumps({"mutants": total, "results": results}, indent=1) + "\n")
     counted = len(real) - len(excused)
     share = 100 * (counted - len(open_ones)) / counted if counted else 0.0
     lines = [
@@ -57,12 +60,22 @@ def summarize(output: Path, results: list[dict[str, Any]], equivalents: list[dic
         mine = [len([one for one in group if one["module"] == module]) for group in (real, excused, open_ones)]
         lines.append(f"| `{module}` | {mine[0]} | {mine[0] - mine[1] - mine[2]} | {mine[1]} | {mine[2]} |")
     how = Counter(result["outcome"] for result in real)
+    lines += ["", "`no run`: the backend does not even open, and the suite says so."] if how["no run"] else []
     lines += ["", "How they ended: " + ", ".join(f"{count} {outcome}" for outcome, count in how.most_common()) + "."]
     lines += ["", "## Survived", ""] + ([_told(one) for one in open_ones] or ["None."])
     lines += ["", "## Equivalent", ""]
     lines += [f"{_told(one)}\n  {why[one['id']]}" for one in excused] or ["None."]
+    lines += ["", "## Undecided", "", *map(_told, undecided)] if undecided else []
     output.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return int(bool(open_ones))
+    return int(bool(open_ones or undecided))
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file that is whole at any moment: hours of work may be in it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".new")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
 
 
 def reason_of(result: dict[str, Any], equivalents: list[dict[str, str]]) -> str:

@@ -60,11 +60,6 @@ def _die_with(supervisor: int) -> None:
             sys.exit(1)
 
 
-def _no_summary(**_: object) -> list[object]:
-    """Stand in for the hooks that print a summary, which nobody would see."""
-    return []
-
-
 class Child:
     """The plugin that turns a pytest session into one that is told what to run."""
 
@@ -79,6 +74,7 @@ class Child:
         self._nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open as long as the process
         self._limit = 0.0
         self._journal = Journal.create(Path(settings["journal"]))
+        os.register_at_fork(after_in_child=self._journal.leave)
         self._deviated: list[str] = []
 
     # --- a session of this kind
@@ -120,13 +116,9 @@ class Child:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Look like a pytest-xdist worker to plugins that keep what a run came to, such as pytest's own cache.
-
-        Such a worker has no terminal and no summary, either.
-        """
+        """Look like a pytest-xdist worker to plugins that keep what a run came to, such as pytest's own cache."""
         if not hasattr(session.config, "workerinput"):
             session.config.__dict__["workerinput"] = {}
-        session.config.hook.__dict__["pytest_terminal_summary"] = _no_summary
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:

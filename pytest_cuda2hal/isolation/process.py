@@ -53,6 +53,7 @@ class ChildProcess:
         self._folder = tempfile.TemporaryDirectory(
             prefix="pytest-cuda2hal-", dir=_quick_folder(), ignore_cleanup_errors=True
         )
+        self._kept: list[int] = []
         self.journal = Path(self._folder.name, "journal")
         self.stacks = Path(self._folder.name, "stacks")
         token = secrets.token_hex(8)
@@ -92,6 +93,15 @@ class ChildProcess:
                     "stacks": str(self.stacks),
                 }
             )
+
+    def keep_files(self) -> None:
+        """Keep journal and stacks without names, so that nothing stays of them whatever ends this process.
+
+        Called once the child has both open.
+        """
+        self._kept = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in (self.journal, self.stacks)]
+        self.journal, self.stacks = (Path(f"/dev/fd/{descriptor}") for descriptor in self._kept)
+        self._folder.cleanup()
 
     @property
     def pid(self) -> int:
@@ -174,10 +184,15 @@ class ChildProcess:
         """Give back everything here; the child has ended."""
         self._connection.close()
         self._folder.cleanup()
+        for descriptor in self._kept:
+            os.close(descriptor)
+        self._kept = []
 
 
 def _quick_folder() -> str | None:
-    """Return where a journal costs its writer least, ``None`` for the usual place of temporary files."""
+    """Return where a journal costs its writer least, ``None`` for where temporary files belong."""
+    if os.environ.get("TMPDIR"):  # somebody has said where
+        return None
     with contextlib.suppress(OSError):
         if os.access(_SHARED_MEMORY, os.W_OK) and shutil.disk_usage(_SHARED_MEMORY).free >= _SPARE:
             return _SHARED_MEMORY

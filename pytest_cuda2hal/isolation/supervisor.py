@@ -218,6 +218,7 @@ class Supervisor:
                 if "ready" in message:
                     self._known = set(message["ready"])
                     self._begun = None
+                    child.keep_files()
                     return child
                 if "warning" in message:
                     continue  # of the collection: this process has given it already

@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import json
 import mmap
-import os
 import struct
 import threading
 from collections.abc import Callable, Mapping
@@ -123,10 +122,16 @@ class Journal:
         if size < 2 * TEXTS_AT:
             raise ValueError(f"a journal has at least {2 * TEXTS_AT} bytes, not {size}")
         with path.open("w+b") as file:
-            file.truncate(size)
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)  # without a page to write to, the case would seem to crash
+            file.write(bytes(size))  # every page: where none is left to write to, the case would seem to crash
+            file.flush()
             return cls(mmap.mmap(file.fileno(), size))
+
+    def leave(self) -> None:
+        """Write nowhere any more: for a process that was forked, whose entries would mix with those of its parent."""
+        self._lock = threading.RLock()
+        self._mapped = mmap.mmap(-1, len(self._mapped))
+        self._words = memoryview(self._mapped)[:TEXTS_AT].cast("Q")
+        self._ring = memoryview(self._mapped)[-self._capacity :]
 
     def close(self) -> None:
         """Let go of the file; what was written stays."""
@@ -140,6 +145,7 @@ class Journal:
             self._devices = itertools.count(1)
             self._save_calls_in_progress(self._save_at)
             number = next(self._numbers)
+            self._save_at = number + self._records // 4
             self._words[AT_CASE_NUMBER] = number
             self._words[AT_CASE] = self._position
             # A thread that still writes with an old number of a text finds no reader for it, rather than a wrong text.

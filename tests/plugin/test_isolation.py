@@ -252,8 +252,10 @@ def test_ctrl_c_leaves_nobody_behind(suite):
     is_gone(int((suite.pytester.path / "child").read_text()))
 
 
-def test_a_killed_run_leaves_nobody_behind(suite):
-    """Not even a child that holds the interpreter's lock."""
+def test_a_killed_run_leaves_nothing_behind(suite, monkeypatch):
+    """Not even a child that holds the interpreter's lock, or a file."""
+    temporary = suite.pytester.mkdir("temporary")
+    monkeypatch.setenv("TMPDIR", str(temporary))
     suite.case(
         """
         import ctypes, os, signal
@@ -268,6 +270,7 @@ def test_a_killed_run_leaves_nobody_behind(suite):
     )
     suite.run_child("--backend=reference", "--isolate")
     is_gone(int((suite.pytester.path / "child").read_text()))
+    assert not list(temporary.glob("pytest-cuda2hal-*"))
 
 
 def test_a_case_that_fails_leaves_the_process_to_the_next_if_a_new_device_works(suite):

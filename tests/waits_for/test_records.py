@@ -117,6 +117,9 @@ def test_calls_older_than_the_lines_are_left_out(small, journal_path):
 
 @pytest.mark.parametrize("other", ["records", "lines", "both"])
 def test_calls_in_progress_outlive_the_rings(small, journal_path, other):
+    for number in range(20):
+        signal(small, number)
+        small.begin_case("small")
     outer = begin(small, LARGEST)
     inner = small.begin("close", 1)
     beyond = begin(small, 4, 2**40)
