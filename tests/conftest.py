@@ -15,7 +15,11 @@ LEFT_OUT = re.compile(
     r"|/plugin/test_isolation.*(Flood\]|method=thread|loadscope|-n 2\])"
     r"|/plugin/test_same_names.*-n 2"
     r"|/zoo/test_fault_loop.*(leaks|hangs|resumed)"
+    r"|/zoo/test_zoo.*the_slow_ones"
 )
+
+#: Tests that take a minute each. They come first: at the end all workers but one would wait for the last of them.
+LONG = re.compile(r"/test_(cuda_sim|reference)_is_whole\.py|/packaging/|/zoo/test_zoo.*the_suite_catches")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.search(item.nodeid) is None)
     if config.getoption("--whole"):
         return
     left = [item for item in items if LEFT_OUT.search(item.nodeid)]

@@ -296,3 +296,20 @@ def test_later_producer_of_the_timeline_waits_for_the_host(
     assert c.holds(7)
     gate.signal(1)
     s.wait(2)
+
+
+@clause("Q-14")
+def test_burst_of_every_size_completes(device: ObservedDevice, semaphores: Semaphores, effort: Effort) -> None:
+    """So many become ready at once, and nothing follows: a ring that is just full is not mistaken for an empty one.
+
+    host ──gate@1──▶ 1, 2, 3 … submissions ──done[k]@1──▶ host
+    """
+    for size in range(1, effort.loops(40, 140, 300) + 1):
+        (gate,) = semaphores(1)
+        done = semaphores(size)
+        queue = size % device.queue_count
+        for each in done:
+            device.queue_execute([], wait=[gate @ 1], signal=[each @ 1], queue=queue)
+        gate.signal(1)
+        for each in done:
+            each.wait(1)
