@@ -24,7 +24,7 @@ test: $(VENV)/stamp ## Run the tests of the harness and of the backends' insides
 	@# Many wait for a deadline or a child process, so there are more workers than cores.
 	$(RUN) pytest ./tests -n 4 --dist worksteal
 
-test-whole: $(VENV)/stamp ## The same, with every variant; takes twice as long
+test-whole: $(VENV)/stamp ## The same, with every variant
 	$(RUN) pytest ./tests --whole -n 4 --dist worksteal
 
 seeds: $(VENV)/stamp ## Run the suite on cuda-sim with N seeds (20) in each configuration; keeps the page of results

@@ -51,7 +51,8 @@ def finish_device(device: ObservedDevice, before: Statistics | None, *, passed: 
     finally:
         if not clean:
             end_unfinished_work(device)
-        if clean or not _may_be_unfinished(device) or device.declared_rules.usual("close-with-pending") is not None:
+        is_at_rest = clean or not device.log.may_have_unfinished(if_gone=True)
+        if is_at_rest or device.declared_rules.usual("close-with-pending") is not None:
             _close(device)
         else:
             # Closing would be undefined, and was seen to hang the process with the GIL held.
@@ -62,16 +63,6 @@ def _unfinished(device: ObservedDevice) -> list[str]:
     """Return lines about submissions with a signal semaphore that is neither reached nor failed."""
     log = device.log
     return [log.describe(r) for r in log.records if any(log.is_reached(point) is False for point in r.signals)]
-
-
-def _may_be_unfinished(device: ObservedDevice) -> bool:
-    """Tell whether a submission may have work left: also one that has no signals, or whose semaphores are gone."""
-    log = device.log
-    return any(
-        not record.signals
-        or any(log.semaphore(point.serial) is None or log.is_reached(point) is False for point in record.signals)
-        for record in log.records
-    )
 
 
 def end_unfinished_work(device: ObservedDevice) -> None:

@@ -82,7 +82,12 @@ def run_repeat(
     planned.sort(key=lambda run: (run.effort != "full", run.number))
     cases, code = count_cases(), code_digest()
     if resume:
-        _recall(planned, output.with_suffix(".json"), code, arguments)
+        try:
+            planned += _recall(planned, output.with_suffix(".json"), code, arguments)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            path = output.with_suffix(".json")
+            print(f"ERROR: {path} cannot be resumed, it has no runs ({error!r}); remove it", file=sys.stderr)
+            return 4
     end = time.monotonic() + budget
     lock = threading.Lock()
 
@@ -118,18 +123,22 @@ def code_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def _recall(planned: Iterable[Run], path: Path, code: str, arguments: Sequence[str]) -> None:
-    """Fill in the runs that were made before, whole, and of the same code with the same arguments."""
+def _recall(planned: Iterable[Run], path: Path, code: str, arguments: Sequence[str]) -> list[Run]:
+    """Fill in the runs that were made before, whole, and of the same code with the same arguments.
+
+    Return those of them that are not planned.
+    """
     if not path.exists():
-        return
+        return []
     document = json.loads(path.read_text(encoding="utf-8"))
     if (document.get("code"), document.get("arguments"), document["machine"]) != (code, list(arguments), _machine()):
         print(f"{path} is of other code or arguments, or another machine: all runs are made anew", flush=True)
-        return
+        return []
     known = {(run["spec"], run["effort"], run["number"]): run for run in document["runs"] if run.pop("whole")}
     for run in planned:
-        for name, value in known.get((run.spec, run.effort, run.number), {}).items():
+        for name, value in known.pop((run.spec, run.effort, run.number), {}).items():
             setattr(run, name, value)
+    return [Run(**rest) for rest in known.values()]
 
 
 def _efforts(quick: int, full: int) -> Iterable[tuple[str, int]]:

@@ -24,18 +24,15 @@ class CaseRunner:
         self._run = run
         self._supervisor: Supervisor | None = None
         self._isolated: dict[str, bool] = {}
-        self._begun = ""
 
     def begin(self, spec: str) -> None:
         """Start a process for the cases of a backend, which collects them while this one does."""
-        self._begun = spec
         self._supervise().begin(spec)
 
     def keep_what_was_begun(self, items: Sequence[pytest.Item]) -> None:
         """End the process that was started if the first of these items that needs one needs another, or none does."""
         specs = (spec_of(item) for item in items if is_case(item))
-        if next((spec for spec in specs if self.isolates(spec)), "") != self._begun:
-            self._supervise().dismiss()
+        self._supervise().dismiss(unless=next((spec for spec in specs if self.isolates(spec)), ""))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
@@ -136,7 +133,7 @@ class CaseRunner:
 
             ended = run.ended
             out, err = (ended.stdout, ended.stderr) if ended is not None else (run.stdout, run.stderr)
-            add_output(reports, out, err, supervisor)
+            add_output(reports, out, err, supervisor.last_healthy)
         return reports
 
     def _report_late_end(self, item: pytest.Item, ended: Ended) -> None:

@@ -18,7 +18,7 @@ LEFT_OUT = re.compile(
     r"|/zoo/test_zoo.*the_slow_ones"
 )
 
-#: Tests that take a minute each. They come first: at the end all workers but one would wait for the last of them.
+#: Tests that take a minute each. They come first, since at the end all workers but one wait for the last of them.
 LONG = re.compile(r"/test_(cuda_sim|reference)_is_whole\.py|/packaging/|/zoo/test_zoo.*the_suite_catches")
 
 

@@ -109,7 +109,7 @@ def mutants_of(module: str, root: Path) -> list[Mutant]:
 
 
 def _idle(tree: ast.Module) -> Iterable[tuple[tuple[int, int], tuple[int, int]]]:
-    """Yield where a change changes nothing that runs: annotations, docstrings, imports for the checker, texts."""
+    """Yield where a change changes nothing that runs: annotations, what is for the checker, texts."""
     for node in ast.walk(tree):
         parts: list[Any] = []
         match node:
@@ -118,8 +118,6 @@ def _idle(tree: ast.Module) -> Iterable[tuple[tuple[int, int], tuple[int, int]]]
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 parts = [node.returns, *(one.annotation for one in ast.walk(node.args) if isinstance(one, ast.arg))]
             case ast.If(test=ast.Name(id="TYPE_CHECKING")):
-                parts = [node]
-            case ast.Expr(value=ast.Constant(value=str())):
                 parts = [node]
             case ast.JoinedStr():
                 parts = [node]

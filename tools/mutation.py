@@ -258,7 +258,6 @@ def main(texts: Sequence[str] | None = None) -> int:
             with ThreadPoolExecutor(options.jobs) as pool:
                 list(pool.map(work, todo))
         finally:
-            end = 0.0  # after an interruption: what runs is finished and kept, nothing is begun
             status = summarize(options.output, list(known.values()), equivalents, len(current))
     return int(status)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import pytest
@@ -21,6 +22,25 @@ def expect_reached(semaphore: Semaphore, value: int) -> None:
     assert seen >= value, f"expected at least {value} from query() after wait({value}); seen {seen}"
 
 
+def lead_and_follow(
+    threads: Tasks, signal: Callable[[int], object], semaphore: Semaphore, seen: Semaphore, values: Iterable[int]
+) -> None:
+    """Let one thread cause the signals of a semaphore, each when the last was seen, and another wait for each."""
+
+    def lead() -> None:
+        for value in values:
+            signal(value)
+            seen.wait(value)
+        semaphore.signal(END)
+
+    def follow() -> None:
+        for value in followed(semaphore):
+            expect_reached(semaphore, value)
+            seen.signal(value)
+
+    threads.run([lead, follow])
+
+
 @clause("W-2")
 @pytest.mark.usefixtures("restless")
 def test_query_after_a_wait_for_the_host(
@@ -28,19 +48,7 @@ def test_query_after_a_wait_for_the_host(
 ) -> None:
     """However close wait and signal are, a query after the wait gives what was waited for."""
     semaphore, seen = semaphores(2)
-
-    def signal() -> None:
-        for value in rounds(effort.loops(100, 500), deadline):
-            semaphore.signal(value)
-            seen.wait(value)
-        semaphore.signal(END)
-
-    def wait() -> None:
-        for value in followed(semaphore):
-            expect_reached(semaphore, value)
-            seen.signal(value)
-
-    threads.run([signal, wait])
+    lead_and_follow(threads, semaphore.signal, semaphore, seen, rounds(effort.loops(100, 500), deadline))
 
 
 @clause("W-2")
@@ -54,20 +62,12 @@ def test_query_after_a_wait_for_the_device(
     """
     gate, semaphore, seen = semaphores(3)
 
-    def release() -> None:
-        for value in rounds(effort.loops(100, 600), deadline):
-            queue = value % device.queue_count
-            device.queue_execute([], wait=[gate @ value], signal=[semaphore @ value], queue=queue)
-            gate.signal(value)
-            seen.wait(value)
-        semaphore.signal(END)
+    def release(value: int) -> None:
+        queue = value % device.queue_count
+        device.queue_execute([], wait=[gate @ value], signal=[semaphore @ value], queue=queue)
+        gate.signal(value)
 
-    def wait() -> None:
-        for value in followed(semaphore):
-            expect_reached(semaphore, value)
-            seen.signal(value)
-
-    threads.run([release, wait])
+    lead_and_follow(threads, release, semaphore, seen, rounds(effort.loops(100, 600), deadline))
 
 
 @clause("W-2")

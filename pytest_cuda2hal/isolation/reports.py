@@ -16,7 +16,7 @@ from ..observation.journal import JournalContent, read_journal
 from ..outcome import Outcome
 from ..plugin import CASE_DATA
 from ..waitgraph import graph_of_journal
-from .supervisor import Ended, Supervisor
+from .supervisor import Ended
 
 #: Lines of each kind that the text repeats; the details have all that was kept.
 _SHOWN = 40
@@ -44,7 +44,7 @@ def reports_of_ending(item: pytest.Item, ended: Ended) -> list[pytest.TestReport
     return reports
 
 
-def add_output(reports: Sequence[pytest.TestReport], out: str, err: str, supervisor: Supervisor) -> None:
+def add_output(reports: Sequence[pytest.TestReport], out: str, err: str, last_healthy: str) -> None:
     """Add to the reports of a case what it printed, and to those of one that deviated which case was well before it."""
     last = reports[-1]
     for name, text in (("stdout", out), ("stderr", err)):
@@ -55,7 +55,7 @@ def add_output(reports: Sequence[pytest.TestReport], out: str, err: str, supervi
         data: dict[str, Any] | None = report.__dict__.get(CASE_DATA)
         if data is not None and Outcome(data["outcome"]).deviates:
             data["details"] |= {name: text for name, text in (("stdout", out), ("stderr", err)) if text}
-            if last_healthy := supervisor.last_healthy:
+            if last_healthy:
                 data["details"]["last_healthy"] = last_healthy
 
 

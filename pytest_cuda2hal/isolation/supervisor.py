@@ -79,9 +79,8 @@ class Supervisor:
         self._begun: tuple[str, ChildProcess] | None = None
         self._known: set[str] = set()
         self._vain = 0
-        self._last_healthy: pytest.Item | None = None
-        #: The keys of the case that runs and of the one after it: to make one takes a walk through the file system.
-        self._keys: dict[pytest.Item, str] = {}
+        #: The id of the newest case of this backend that passed, or nothing.
+        self.last_healthy = ""
         #: The case that ended last in the child.
         self._last: pytest.Item | None = None
         #: Lines about processes that did not end as they should after their last case.
@@ -94,12 +93,13 @@ class Supervisor:
         with contextlib.suppress(OSError):
             self._begun = spec, self._launch(spec)
 
-    def dismiss(self) -> None:
-        """End a child that was started and is not needed."""
-        begun, self._begun = self._begun, None
-        if begun is not None:
-            begun[1].kill()
-            begun[1].close()
+    def dismiss(self, *, unless: str = "") -> None:
+        """End a child that was started and is not needed, unless it is of a backend that is."""
+        if self._begun is not None and self._begun[0] != unless:
+            _, child = self._begun
+            self._begun = None
+            child.kill()
+            child.close()
 
     def run(self, item: pytest.Item, spec: str, following: pytest.Item | None) -> Run:
         """Run an item of a backend; ``following`` is the case of this backend that will come next, if one does."""
@@ -109,7 +109,7 @@ class Supervisor:
             child = self._ready_child(spec)
         except _NotReady as trouble:
             return Run(ended=Ended(Outcome.ERROR, str(trouble), when="setup", seconds=time.monotonic() - begin))
-        key = self._key_of(item)
+        key = case_key(item)
         if key not in self._known:
             what = f"the supervised process did not collect {item.nodeid}; collect the same cases in each process"
             return Run(ended=Ended(Outcome.ERROR, what, when="setup"))
@@ -117,7 +117,7 @@ class Supervisor:
         run = Run()
         replace = ""
         try:
-            after = self._key_of(following) if following is not None else ""
+            after = case_key(following) if following is not None else ""
             child.send({"run": key, "next": after, "limit": limit})
             replace = self._follow(child, run, begin + limit)
         except ChildEnded:
@@ -141,15 +141,8 @@ class Supervisor:
         if replace:
             self._forget(kill=True)  # what spoilt it may well keep it from its end
         if all(report.passed for report in run.reports):
-            self._last_healthy = item
+            self.last_healthy = case_id(item)
         return run
-
-    def _key_of(self, item: pytest.Item) -> str:
-        if item not in self._keys:
-            while len(self._keys) > 1:
-                del self._keys[next(iter(self._keys))]
-            self._keys[item] = case_key(item)
-        return self._keys[item]
 
     def _after_an_end_between(self, item: pytest.Item, spec: str, following: pytest.Item | None) -> Run:
         """The child ended after the case before and before this one began: that is no fault of this one."""
@@ -172,11 +165,6 @@ class Supervisor:
         child.kill()
         return child.output(ended=True)[1]
 
-    @property
-    def last_healthy(self) -> str:
-        """The id of the newest case of this backend that passed, or nothing."""
-        return case_id(self._last_healthy) if self._last_healthy is not None else ""
-
     def close(self) -> None:
         """End the child; if it does not end as it should, a note says so."""
         self.dismiss()
@@ -191,7 +179,7 @@ class Supervisor:
     def _ready_child(self, spec: str) -> ChildProcess:
         if self._child is not None and self._spec != spec:
             self._forget()
-            self._last_healthy = None
+            self.last_healthy = ""
         if self._child is None:
             if self._vain >= MOST_STARTS_IN_VAIN:
                 raise _NotReady("the process for the cases of this run does not start; see the first such case")
@@ -202,8 +190,8 @@ class Supervisor:
 
     def _start(self, spec: str) -> ChildProcess:
         """Return a child of a backend that is ready: the one that was begun, if it is of this one, or a new one."""
-        if self._begun is None or self._begun[0] != spec:
-            self.dismiss()
+        self.dismiss(unless=spec)
+        if self._begun is None:
             try:
                 self._begun = spec, self._launch(spec)
             except OSError as error:

@@ -133,12 +133,17 @@ class Log:
         except Exception:  # noqa: BLE001 - the same
             return None
 
-    def may_have_unfinished(self) -> bool:
-        """Tell whether a submission may still be at work: a signal unreached, or none to tell by."""
+    def may_have_unfinished(self, *, if_gone: bool = False) -> bool:
+        """Tell whether a submission may still be at work: a signal unreached, or none to tell by.
+
+        :param if_gone: what to take for true of a signal whose semaphore nobody has any more.
+        """
         return any(
-            not record.signals or any(self.is_reached(point) is False for point in record.signals)
-            for record in self.records
+            not record.signals or any(self._is_awaited(p, if_gone) for p in record.signals) for record in self.records
         )
+
+    def _is_awaited(self, point: Point, if_gone: bool) -> bool:
+        return if_gone if self.semaphore(point.serial) is None else self.is_reached(point) is False
 
     def describe(self, record: Record) -> str:
         """Return one line about a submission."""

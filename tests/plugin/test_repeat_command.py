@@ -93,3 +93,18 @@ def test_runs_of_other_code_are_made_again(short_suite, capsys, monkeypatch):
     assert "is of other code" in printed
     assert "seed=1 quick" in printed
     assert document["code"] == "of another day"
+
+
+def test_runs_that_are_not_asked_for_again_are_not_lost(short_suite):
+    run(short_suite, "--quick=1", "--full=1")
+    status, document, _ = run(short_suite, "--quick=1", "--resume")
+    assert status == 0
+    assert [(one["effort"], one["whole"]) for one in document["runs"]] == [("quick", True), ("full", True)]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"runs": 7}'])
+def test_what_cannot_be_resumed(text, tmp_path, capsys):
+    (tmp_path / "x.json").write_text(text)
+    assert main(["repeat", "--backend=reference", "--quick=1", "--resume", f"--output={tmp_path / 'x'}"]) == 4
+    assert capsys.readouterr().err.startswith(f"ERROR: {tmp_path / 'x.json'} cannot be resumed")
+    assert (tmp_path / "x.json").read_text() == text

@@ -150,7 +150,7 @@ def test_many_threads(small, journal_path):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(30)
     content = read_journal(journal_path)
     assert not content.lost
     begun = [entry for entry in content.entries if "i" in entry]
@@ -172,7 +172,7 @@ def test_a_slot_passes_from_a_thread_that_is_gone_to_a_new_one(small, journal_pa
 
         thread = threading.Thread(target=work, name=f"short {number}")
         thread.start()
-        thread.join()
+        thread.join(30)
         if number % 100 == 99:
             assert [state.name for state in held[0]] == [f"short {number}"]
 
@@ -242,7 +242,7 @@ def test_reading_while_somebody_writes_never_invents(small, journal_path):
             assert all(entry["w"] == -entry["v"] for entry in read_journal(journal_path).entries)
     finally:
         stop.set()
-        thread.join()
+        thread.join(30)
 
 
 def test_the_file_stays_after_close(small, journal_path):

@@ -201,7 +201,7 @@ def test_many_threads_at_once(journal_path):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(30)
     content = read_journal(journal_path)
     assert not content.lost
     assert len(content.entries) == 3 * 8 * 500
@@ -233,7 +233,7 @@ def test_reading_while_somebody_writes_records_never_invents(small, journal_path
             assert all(entry["s"] == entry["v"] for entry in read_journal(journal_path).entries)
     finally:
         stop.set()
-        thread.join()
+        thread.join(30)
 
 
 CALLS = {
