@@ -34,7 +34,7 @@ STACKS, LINES, MESSAGE_LINES, WIDTH = 1, 12, 3, 160
 #: What a finding may have, and what each of its programs may have.
 _KEYS = frozenset(
     {
-        *("title", "clauses", "drivers", "what", "header", "cases", "message"),
+        *("title", "clauses", "drivers", "what", "header", "cases", "message", "evidence"),
         *("unasked", "program", "without_program"),
     }
 )
@@ -98,7 +98,9 @@ def shows(finding: Mapping[str, Any], case: Mapping[str, Any]) -> bool:
     """Tell whether a case that deviated shows a finding."""
     if not any(glob_matches(glob, case["case"]) for glob in finding["cases"]):
         return False
-    return glob_matches(finding.get("message", "*"), case["message"])
+    if not glob_matches(finding.get("message", "*"), case["message"]):
+        return False
+    return any(glob_matches(glob, case.get("evidence", "")) for glob in finding.get("evidence", ["*"]))
 
 
 def findings_page(document: Mapping[str, Any], tested: Sequence[Tested]) -> tuple[str, list[str]]:

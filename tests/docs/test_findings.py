@@ -173,6 +173,17 @@ def test_a_message_narrows_a_finding_down(made):
     assert "test_wait[0-1]" in rest
 
 
+def test_evidence_narrows_a_finding_down(made):
+    text = FINDING.replace("what =", 'evidence = ["*never*", "*device is lost*"]\nwhat =').replace(', "mine:safe"', "")
+    lost = {**OTHER, "case": "waits/test_it::test_wait[1-1]", "evidence": "UNKNOWN\n\nafter it  the device is lost"}
+    plain = {**OTHER, "case": "waits/test_it::test_wait[1-2]", "evidence": "UNKNOWN"}
+    _, page = made(text, [report("mine:fast", lost, plain)])
+    finding, _, rest = page.partition("## Not taken apart")
+    assert "test_wait[1-1]" in finding
+    assert "test_wait[1-2]" not in finding
+    assert "test_wait[1-2]" in rest
+
+
 def test_a_crash_shows_its_ending_its_calls_and_its_stacks(made):
     stacks = (
         "Fatal Python error: Segmentation fault\n\n"
