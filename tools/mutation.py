@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +38,8 @@ from zoo import CAUGHT, target
 ROOT = Path(__file__).resolve().parent.parent
 #: Seconds for a wait; for a whole case, where one hangs; for the first cases, and for the whole suite.
 DEADLINE, CASE, SOON, LIMIT = 1.5, 9.0, 60.0, 400.0
+#: Cases that pass where nothing was changed.
+CONTROL = "test_first_call_of_a_thread"
 #: How many cases are tried first, and what is tried then.
 FIRST, SUITE = 20, ["pytest_cuda2hal.cts"]
 
@@ -108,17 +110,25 @@ class Copies:
             self._free.put(copy)
 
     @contextmanager
-    def with_module(self, module: str, text: str) -> Iterator[Path]:
-        """Lend a copy in which a module has another text."""
+    def unchanged(self) -> Iterator[Path]:
+        """Lend a copy as it is."""
         copy = self._free.get()
-        path = copy / "pytest_cuda2hal" / module
-        original = path.read_text(encoding="utf-8")
         try:
-            self._write(path, text)
             yield copy
         finally:
-            self._write(path, original)
             self._free.put(copy)
+
+    @contextmanager
+    def with_module(self, module: str, text: str) -> Iterator[Path]:
+        """Lend a copy in which a module has another text."""
+        with self.unchanged() as copy:
+            path = copy / "pytest_cuda2hal" / module
+            original = path.read_text(encoding="utf-8")
+            try:
+                self._write(path, text)
+                yield copy
+            finally:
+                self._write(path, original)
 
     @staticmethod
     def _write(path: Path, text: str) -> None:
@@ -138,7 +148,8 @@ def judge(copy: Path, spec: str, cases: Sequence[str], *arguments: str, limit: f
         command.append(f"--backend={spec}")
         command += ["--effort=quick", f"--hal-deadline={DEADLINE}", f"--hal-report={report}", "--hal-strict-quality"]
         # Bytecode is written: to rewrite the suite's assertions anew would take longer than many a mutant lives.
-        environment = {"PYTHONPATH": str(copy), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": ""}
+        path = os.pathsep.join([str(copy), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": ""}
         with subprocess.Popen(
             [*command, *arguments],
             cwd=folder,
@@ -176,6 +187,17 @@ def try_out(copy: Path, group: str, mutant: Mutant, killers: Killers) -> dict[st
             if result["outcome"] in CAUGHT or (result["outcome"] != "survived" and not cases):
                 return {**result, "spec": spec}
     return result
+
+
+def try_without_a_mutant(copy: Path, groups: Iterable[str]) -> None:
+    """See that the suite runs here: where it does not, every mutant would seem to be caught.
+
+    :raises SystemExit: it does not.
+    """
+    for spec in dict.fromkeys(spec for group in groups for spec in GROUPS[group].specs):
+        result = judge(copy, spec, [], "-k", CONTROL, limit=SOON)
+        if result["outcome"] != "survived":
+            sys.exit(f"{spec}, as it is, fails already ({result['outcome']}): {result.get('message', '')}")
 
 
 def lines_of(original: str, changed: str) -> tuple[str, str]:
@@ -254,6 +276,8 @@ def main(texts: Sequence[str] | None = None) -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         copies = Copies(Path(folder), options.jobs)
+        with copies.unchanged() as copy:
+            try_without_a_mutant(copy, {group for group, _ in todo})
         try:
             with ThreadPoolExecutor(options.jobs) as pool:
                 list(pool.map(work, todo))

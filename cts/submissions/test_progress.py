@@ -280,6 +280,34 @@ def test_earlier_of_two_held_producers_ends(
     s.wait(2)
 
 
+@clause("Q-14")
+@requires(Capability.HOLD)
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_running_work_is_over_before_what_follows_it(
+    device: ObservedDevice,
+    buffers: Buffers,
+    semaphores: Semaphores,
+    latches: Latches,
+    threads: Tasks,
+    count: int,
+) -> None:
+    """Work is seen to be done, by a thread that waits, while what follows it on its queue is held.
+
+    queue 0: hold, fill(b0, 1) ──s0@1──▶ host
+    queue 0: hold, fill(b1, 2) ──s1@1──▶ host    and so on; the holds end one by one
+    """
+    targets = buffers.filled(0, count=count)
+    ends, held = semaphores(count), [latches() for _ in range(count)]
+    for k in range(count):
+        device.queue_execute([Hold(held[k]), Fill(targets[k], k + 1)], signal=[ends[k] @ 1])
+    waits = [threads.start(partial(end.wait, 1), f"wait {k}") for k, end in enumerate(ends)]
+    for k in range(count):
+        held[k].open()
+        waits[k].result()
+        assert targets[k].holds(k + 1)
+    assert [end.query() for end in ends] == [1] * count
+
+
 @clause("Q-14", "Q-7")
 @requires(Capability.SAME_QUEUE_OUT_OF_ORDER)
 def test_later_producer_of_the_timeline_waits_for_the_host(

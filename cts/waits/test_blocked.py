@@ -14,8 +14,10 @@ from ..support import (
     Effort,
     Latches,
     ObservedDevice,
+    Poll,
     Quality,
     Semaphores,
+    Settle,
     Tasks,
     blocked,
     clause,
@@ -128,6 +130,20 @@ def test_wait_for_running_work_blocks_nobody(
     for waiter in waiters:
         waiter.result()
     made.wait(2)
+
+
+@clause("L-1", "W-10")
+@requires(Capability.STATISTICS)
+def test_blocked_waits_can_be_counted(
+    device: ObservedDevice, semaphores: Semaphores, threads: Tasks, settle: Settle, poll: Poll
+) -> None:
+    """The counts can be taken while threads are blocked in every kind of wait, and come back when these have gone on."""
+    before = device.statistics()
+    crowd = Blocked(device, semaphores, threads)
+    settle(blocked(*crowd.tasks))
+    threads.start(device.statistics, "statistics, while others wait").result()
+    crowd.release()
+    poll(lambda: device.statistics().timepoints <= before.timepoints)
 
 
 def share_of_a_core(threads: Tasks, *calls: Callable[[], object]) -> float:
