@@ -38,8 +38,8 @@ from zoo import CAUGHT, target
 ROOT = Path(__file__).resolve().parent.parent
 #: Seconds for a wait; for a whole case, where one hangs; for the first cases, and for the whole suite.
 DEADLINE, CASE, SOON, LIMIT = 1.5, 9.0, 60.0, 400.0
-#: Cases that pass where nothing was changed.
-CONTROL = "test_first_call_of_a_thread"
+#: A case that passes where nothing was changed.
+CONTROL = "submissions/test_threads::test_first_call_of_a_thread[create]"
 #: How many cases are tried first, and what is tried then.
 FIRST, SUITE = 20, ["pytest_cuda2hal.cts"]
 
@@ -189,15 +189,22 @@ def try_out(copy: Path, group: str, mutant: Mutant, killers: Killers) -> dict[st
     return result
 
 
-def try_without_a_mutant(copy: Path, groups: Iterable[str]) -> None:
-    """See that the suite runs here: where it does not, every mutant would seem to be caught.
+def try_without_a_mutant(copies: Copies, groups: Iterable[str], jobs: int, *, whole: bool) -> None:
+    """See that the suite, or one case, passes here: where it does not, every mutant would seem to be caught.
 
     :raises SystemExit: it does not.
     """
-    for spec in dict.fromkeys(spec for group in groups for spec in GROUPS[group].specs):
-        result = judge(copy, spec, [], "-k", CONTROL, limit=SOON)
-        if result["outcome"] != "survived":
-            sys.exit(f"{spec}, as it is, fails already ({result['outcome']}): {result.get('message', '')}")
+
+    def control(spec: str) -> dict[str, Any]:
+        with copies.unchanged() as copy:
+            return judge(copy, spec, [] if whole else [CONTROL], limit=LIMIT)
+
+    specs = list(dict.fromkeys(spec for group in groups for spec in GROUPS[group].specs))
+    with ThreadPoolExecutor(jobs) as pool:
+        for spec, result in zip(specs, pool.map(control, specs), strict=True):
+            if result["outcome"] != "survived":
+                why = " ".join(result.get(key, "") for key in ("outcome", "case", "message"))
+                sys.exit(f"{spec}, as it is, fails already: {why}")
 
 
 def lines_of(original: str, changed: str) -> tuple[str, str]:
@@ -276,8 +283,7 @@ def main(texts: Sequence[str] | None = None) -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         copies = Copies(Path(folder), options.jobs)
-        with copies.unchanged() as copy:
-            try_without_a_mutant(copy, {group for group, _ in todo})
+        try_without_a_mutant(copies, {group for group, _ in todo}, options.jobs, whole=not options.only)
         try:
             with ThreadPoolExecutor(options.jobs) as pool:
                 list(pool.map(work, todo))

@@ -280,32 +280,28 @@ def test_earlier_of_two_held_producers_ends(
     s.wait(2)
 
 
-@clause("Q-14")
+@clause("Q-14", "Q-2")
 @requires(Capability.HOLD)
 @pytest.mark.parametrize("count", [2, 3, 7])
 def test_running_work_is_over_before_what_follows_it(
-    device: ObservedDevice,
-    buffers: Buffers,
-    semaphores: Semaphores,
-    latches: Latches,
-    threads: Tasks,
-    count: int,
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, latches: Latches, threads: Tasks, count: int
 ) -> None:
     """Work is seen to be done, by a thread that waits, while what follows it on its queue is held.
 
-    queue 0: hold, fill(b0, 1) ──s0@1──▶ host
-    queue 0: hold, fill(b1, 2) ──s1@1──▶ host    and so on; the holds end one by one
+    queue 0: hold, fill(b0, 1) ──s@1──▶ hold, fill(b1, 2) ──s@2──▶ …      the holds end one by one
+                                └─▶ host                    └─▶ host
     """
     targets = buffers.filled(0, count=count)
-    ends, held = semaphores(count), [latches() for _ in range(count)]
+    [s] = semaphores(1)
+    held = [latches() for _ in range(count)]
     for k in range(count):
-        device.queue_execute([Hold(held[k]), Fill(targets[k], k + 1)], signal=[ends[k] @ 1])
-    waits = [threads.start(partial(end.wait, 1), f"wait {k}") for k, end in enumerate(ends)]
+        device.queue_execute([Hold(held[k]), Fill(targets[k], k + 1)], wait=[s @ k], signal=[s @ (k + 1)])
+    waits = [threads.start(partial(s.wait, k + 1), f"wait {k + 1}") for k in range(count)]
     for k in range(count):
         held[k].open()
         waits[k].result()
+        assert s.query() == k + 1
         assert targets[k].holds(k + 1)
-    assert [end.query() for end in ends] == [1] * count
 
 
 @clause("Q-14", "Q-7")

@@ -110,6 +110,14 @@ def test_the_suite_judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "survived and are not." in (tmp_path / "kept.md").read_text()
 
 
+def test_where_the_suite_does_not_run_nothing_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without the plugin, say, would otherwise score full marks."""
+    monkeypatch.setattr(mutation, "CONTROL", "submissions/test_threads::test_that_nobody_wrote")
+    with pytest.raises(SystemExit, match="reference, as it is, fails already"):
+        run(tmp_path, only("backends/reference/semaphore.py", "self._fail(error)"))
+    assert not (tmp_path / "kept.json").exists()
+
+
 RESULT = {"id": "m.py:3:AddNot:0", "group": "g", "module": "m.py", "operator": "AddNot", "line": 3, "seconds": 1.0}
 
 
