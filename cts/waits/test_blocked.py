@@ -137,7 +137,7 @@ def test_wait_for_running_work_blocks_nobody(
 def test_blocked_waits_can_be_counted(
     device: ObservedDevice, semaphores: Semaphores, threads: Tasks, settle: Settle, poll: Poll
 ) -> None:
-    """The counts can be taken while threads are blocked in every kind of wait, and come back when these have gone on."""
+    """The counts can be taken while threads are blocked in every kind of wait, and come back when they have gone on."""
     before = device.statistics()
     crowd = Blocked(device, semaphores, threads)
     settle(blocked(*crowd.tasks))
