@@ -155,7 +155,7 @@ class Grows(Memory):
         if self._in_use > self._size:
             self._size = self._in_use
             if self.device and self.device.strikes():
-                time.sleep(0.1)
+                time.sleep(0.5)
 
 
 @defect(
@@ -164,7 +164,7 @@ class Grows(Memory):
     clauses=("A-1", "Q-3", "W-10"),
 )
 class PoolGrowsUnderTheLock(FaultyReference):
-    """While memory is added to the pool, a tenth of a second each time, nobody can submit, signal or query."""
+    """While memory is added to the pool, half a second each time, nobody can submit, signal or query."""
 
     def __init__(self, chance: Chance) -> None:
         super().__init__(chance)
