@@ -72,6 +72,9 @@ def read_findings(path: Path) -> dict[str, Any]:
         for problem, names in (("lacks", lacking), ("has unknown", unknown), ("names unknown clauses", strangers)):
             if names:
                 raise FindingsError(f"{where} {problem} {', '.join(names)}")
+        for key in ("cases", "evidence"):
+            if not isinstance(finding.get(key, []), list):
+                raise FindingsError(f"{where}: {key} is a list of globs")
         if not finding["cases"] and not finding.get("unasked"):
             raise FindingsError(f"{where} has no cases; say in 'unasked' why there are none")
         for program in finding.get("program", []):

@@ -201,10 +201,11 @@ def try_without_a_mutant(copies: Copies, groups: Iterable[str], jobs: int, *, wh
 
     specs = list(dict.fromkeys(spec for group in groups for spec in GROUPS[group].specs))
     with ThreadPoolExecutor(jobs) as pool:
-        for spec, result in zip(specs, pool.map(control, specs), strict=True):
-            if result["outcome"] != "survived":
-                why = " ".join(result.get(key, "") for key in ("outcome", "case", "message"))
-                sys.exit(f"{spec}, as it is, fails already: {why}")
+        results = list(pool.map(control, specs))
+    for spec, result in zip(specs, results, strict=True):
+        if result["outcome"] != "survived":
+            why = " ".join(result.get(key, "") for key in ("outcome", "case", "message"))
+            sys.exit(f"{spec}, as it is, fails already: {why}")
 
 
 def lines_of(original: str, changed: str) -> tuple[str, str]:
@@ -254,7 +255,7 @@ def main(texts: Sequence[str] | None = None) -> int:
         todo = [(group, mutant) for group, mutant in chosen if mutant.id + mutant.digest not in known]
     random.Random(options.seed).shuffle(todo)
     killers = Killers(list(known.values()))
-    end = time.monotonic() + 60 * options.minutes
+    end = 0.0
     lock = threading.Lock()
     done: list[str] = []
 
@@ -284,6 +285,7 @@ def main(texts: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         copies = Copies(Path(folder), options.jobs)
         try_without_a_mutant(copies, {group for group, _ in todo}, options.jobs, whole=not options.only)
+        end = time.monotonic() + 60 * options.minutes
         try:
             with ThreadPoolExecutor(options.jobs) as pool:
                 list(pool.map(work, todo))

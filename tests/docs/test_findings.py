@@ -225,6 +225,7 @@ def test_open_questions_end_the_page(made):
     ("old", "new", "said"),
     [
         ('"Q-1"', '"Q-999"', "names unknown clauses Q-999"),
+        ('["waits/test_it::test_wait[*-1]"]', '"waits/*"', "cases is a list of globs"),
         ("what =", "waht =", "lacks what"),
         ("header =", "heading =", "has unknown heading"),
         ("tiny.py", "absent.py", "there is no program absent.py"),
