@@ -197,6 +197,34 @@ def test_last_of_twelve_signals_implies_all(
         assert result.holds_bytes(expected)
 
 
+@clause("Q-23")
+@requires(Capability.HOLD)
+def test_last_of_twelve_signals_implies_all_made_ready_in_reverse(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, latches: Latches, variation: AskVariation
+) -> None:
+    """While the queue is held, what was submitted last becomes ready first. That changes no promise about the order.
+
+    gates[k]@1 ──▶ fill(cell k to the end) ──s@k──▶ …; s@12 ──▶ copy(cells → result). The gates are signaled from the
+    last to the first. Between the producers there are waits only where the order of submission promises nothing.
+    """
+    promised = not variation("submission-order").permits("none-promised")
+    count, cell = 12, 4096
+    cells, result = buffers.filled(0, count=2, size=count * cell)
+    gates = semaphores(count)
+    s, done = semaphores(2)
+    latch = latches()
+    device.queue_execute([Hold(latch)])
+    for k, gate in enumerate(gates, 1):
+        before = [gate @ 1] if promised else [gate @ 1, s @ (k - 1)]
+        device.queue_fill(cells, k, offset=(k - 1) * cell, wait=before, signal=[s @ k])
+    device.queue_copy(cells, result, wait=[s @ count], signal=[done @ 1])
+    for gate in reversed(gates):
+        gate.signal(1)
+    latch.open()
+    done.wait(1)
+    assert result.holds_bytes(b"".join(bytes([k]) * cell for k in range(1, count + 1)))
+
+
 @clause("Q-23", "Q-20")
 def test_last_of_twelve_signals_implies_all_across_queues(
     device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, effort: Effort
