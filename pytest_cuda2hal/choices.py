@@ -9,8 +9,8 @@ import pytest
 
 if TYPE_CHECKING:
     from .baseline import Facts
-    from .plugin import Run
     from .probe import Probe
+    from .run import Run
 
 
 def read_choices(run: Run) -> None:

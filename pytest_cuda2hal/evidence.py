@@ -18,7 +18,8 @@ from .lifetime import loss
 from .observation.log import DeadlineExpired
 from .observation.settle import NotYetViolated
 from .outcome import Outcome
-from .plugin import CASE_DATA, run_of
+from .plugin import CASE_DATA
+from .run import run_of
 
 SECTION = "HAL conformance"
 #: How much of a message a report repeats.

@@ -15,7 +15,7 @@ _NOTES = 3
 
 if TYPE_CHECKING:
     from .baseline import Facts
-    from .plugin import Run
+    from .run import Run
 
 
 def finish(run: Run, session: pytest.Session) -> None:

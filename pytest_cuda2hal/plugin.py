@@ -6,37 +6,23 @@ standard library and pytest only, and does nothing until a run asks for a backen
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from . import settings as _settings
+from .run import PROBES_INPUT, RUN, Run
 
 if TYPE_CHECKING:
-    from .baseline import Baseline, Facts
-    from .probe import Probe
-    from .registry import Registry, Resolved
     from .running import CaseRunner
-    from .selection import Selection
-    from .verdicts import Verdicts
 
-_RUN = pytest.StashKey["Run"]()
 #: The fixture whose use makes an item a case; every other fixture of ours that touches a HAL needs it.
 _BACKEND_FIXTURE = "hal_backend"
 _FIXTURES_MODULE = "pytest_cuda2hal.fixtures"
-#: Options of pytest with which no case runs.
-_LISTING_OPTIONS = (
-    *("collectonly", "help", "version", "markers", "cacheshow"),
-    *("showfixtures", "show_fixtures_per_test", "setupplan", "setuponly"),
-)
 #: The attribute of a report under which a case's data travels with it, also between processes.
 CASE_DATA = "hal_case"
-#: The attribute of a configuration under which a supervised process finds what its supervisor tells it.
-CHILD_INPUT = "hal_child_input"
-#: What a controlling process tells its workers about the backends, so that they need not ask.
-_PROBES_INPUT = "hal_probes"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,172 +43,12 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
     return result
 
 
-def _told(config: pytest.Config) -> dict[str, Any]:
-    """Return what a controlling process has told this one."""
-    told: dict[str, Any] = getattr(config, CHILD_INPUT, None) or getattr(config, "workerinput", {})
-    return told
-
-
-class Run:
-    """One pytest run: what was asked for, the registry, and what the probes answered. Everything is made on demand."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self.config = config
-        self.settings = config.stash[_settings.SETTINGS] = _settings.read_settings(config)
-        self._registry: Registry | None = None
-        self._resolved: dict[str, Resolved] = {}
-        self._probes: list[Probe] | None = None
-        self._verdicts: Verdicts | None = None
-        #: The known deviations, where a baseline was given.
-        self.baseline: Baseline | None = None
-        #: Which cases there are, and which of them this run is about; known after the collection.
-        self.selection: Selection | None = None
-        #: Lines for the summary.
-        self.notes: list[str] = []
-        #: Lines about the baseline that fail the run.
-        self.baseline_problems: list[str] = []
-        self._facts: dict[str, Facts] = {}
-
-    @property
-    def is_worker(self) -> bool:
-        """Whether another process controls this one: pytest-xdist's, or the supervisor of isolated cases."""
-        return hasattr(self.config, "workerinput") or self.is_child
-
-    @property
-    def is_child(self) -> bool:
-        """Whether this process runs the cases of a supervisor, one at a time."""
-        return hasattr(self.config, CHILD_INPUT)
-
-    @property
-    def only_lists(self) -> bool:
-        """Whether nothing will run."""
-        return any(getattr(self.config.option, name, False) for name in _LISTING_OPTIONS)
-
-    @property
-    def registry(self) -> Registry:
-        if self._registry is None:
-            from .registry import Registry
-
-            given = self.config.hook.pytest_hal_backends(config=self.config)
-            # One backend instead of a list of one is a likely slip, and its meaning is clear.
-            lists = (backends if isinstance(backends, Iterable) else [backends] for backends in given if backends)
-            self._registry = Registry(backend for backends in lists for backend in backends)
-        return self._registry
-
-    @property
-    def verdicts(self) -> Verdicts:
-        if self._verdicts is None:
-            from .verdicts import Verdicts
-
-            self._verdicts = Verdicts(self.spec_texts())
-        return self._verdicts
-
-    @property
-    def has_verdicts(self) -> bool:
-        """Whether a case has been judged; until then this run is none of our business."""
-        return self._verdicts is not None
-
-    def resolve(self, text: str) -> Resolved:
-        """Find the backend of a spec in this process; the first device makes it load what it needs."""
-        from .registry import SpecError, parse_spec
-
-        if text not in self._resolved:
-            try:
-                self._resolved[text] = self.registry.resolve(parse_spec(text))
-            except SpecError as error:
-                raise pytest.UsageError(str(error)) from None
-        return self._resolved[text]
-
-    def spec_texts(self) -> list[str]:
-        """Return the specs, one text each."""
-        if not self.settings.explicit:
-            return list(self.settings.specs)
-        from .registry import SpecError, parse_specs
-
-        try:
-            return [spec.text for spec in parse_specs(self.settings.specs)]
-        except SpecError as error:
-            raise pytest.UsageError(str(error)) from None
-
-    def probes(self) -> list[Probe]:
-        """Ask every backend, each in a process of its own; :class:`pytest.UsageError` if one cannot be used."""
-        if self._probes is None and self.is_worker:
-            from .probe import Probe
-
-            told = _told(self.config).get(_PROBES_INPUT, [])
-            self._probes = [Probe(**answer) for answer in told]
-        if self._probes is None:
-            from .probe import probe, probe_in_process
-            from .registry import parse_spec
-
-            answers: list[Probe] = []
-            for text in self.spec_texts():
-                spec = parse_spec(text)
-                if self.registry.has_hook_backend(spec.name):
-                    # Known in this process alone: a child could not find it.
-                    answers.append(probe_in_process(self.resolve(text)))
-                else:
-                    answers.append(probe(spec))
-            self._probes = answers
-        problems = [answer.problem for answer in self._probes if answer.problem]
-        if problems:
-            raise pytest.UsageError(*problems)
-        return self._probes
-
-    def facts(self, spec: str) -> Facts | None:
-        """Return what the baseline's conditions are checked against; ``None`` for a backend that was not probed."""
-        if spec not in self._facts:
-            from .choices import facts_of
-
-            for answer in self.probes():
-                self._facts[answer.spec] = facts_of(answer)
-        return self._facts.get(spec)
-
-    def header(self) -> list[str]:
-        """Return what the session header says: the backends, and against what they are judged."""
-        from . import __version__
-        from .contract import CLAUSES, CONTRACT_VERSION
-
-        lines = [line for answer in self.probes() for line in answer.lines()]
-        settings = self.settings
-        lines.append(
-            f"hal: suite {__version__}, contract {CONTRACT_VERSION} ({len(CLAUSES)} clauses), effort "
-            f"{settings.effort.name}, deadline {settings.deadline:g} s"
-        )
-        isolated = [spec for spec in self.spec_texts() if self.isolates(spec)]
-        if isolated:
-            lines.append(
-                f"     in processes of their own, {settings.case_deadline:g} s for each case: {', '.join(isolated)}"
-            )
-        if settings.profile is not None:
-            lines.append(f"     judged by profile {settings.profile}, whatever the backends declare")
-        if settings.order_seed is not None:
-            lines.append(f"     in random order; again with --order=random:{settings.order_seed}")
-        if settings.shard is not None:
-            lines.append(f"     shard {settings.shard}; see 'python -m pytest_cuda2hal merge'")
-        if self.baseline is not None:
-            lines.append(f"     known deviations: {self.baseline.path}, {len(self.baseline.entries)} entries")
-        return lines
-
-    def isolates(self, spec: str) -> bool:
-        """Whether the cases of a backend run in a process of their own."""
-        wanted = self.settings.isolate
-        # A debugger needs the terminal; elsewhere a process cannot be given a connection by descriptor.
-        if (
-            self.is_child
-            or self.only_lists
-            or os.name != "posix"
-            or any(self.config.getoption(name, False) for name in ("usepdb", "trace"))
-        ):
-            return False
-        return self.resolve(spec).backend.native if wanted is None else wanted
-
-
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "hal_clause(*ids): the clauses of the HAL contract that the case checks")
     config.addinivalue_line("markers", "hal_requires(*capabilities): capabilities without which the case cannot run")
-    run = config.stash[_RUN] = Run(config)
-    config.pluginmanager.register(_Session(run, run.spec_texts()), "cuda2hal-session")
+    run = config.stash[RUN] = Run(config)
+    session = _Session(run, run.spec_texts())
+    config.pluginmanager.register(session, "cuda2hal-session")
     if not run.is_child and run.settings.needs_reading:
         from .choices import read_choices
 
@@ -232,7 +58,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
         choose_here(config, run.spec_texts())
     if run.settings.explicit and not run.only_lists and not run.is_worker:
-        run.probes()
+        try:
+            session.prepare()
+            run.probes()
+        except BaseException:
+            session.pytest_unconfigure()
+            raise
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
@@ -242,11 +73,6 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
     print_backends(Run(config).registry)
     return int(pytest.ExitCode.OK)
-
-
-def run_of(config: pytest.Config) -> Run:
-    """Return the run that a configuration belongs to."""
-    return config.stash[_RUN]
 
 
 def is_case(item: pytest.Item) -> bool:
@@ -272,6 +98,30 @@ class _Session:
         self._specs = specs
         self._runner: CaseRunner | None = None
 
+    def _make_runner(self) -> CaseRunner:
+        if self._runner is None:
+            from .running import CaseRunner
+
+            self._runner = CaseRunner(self._run)
+        return self._runner
+
+    def prepare(self) -> None:
+        """Let the first process for isolated cases start while the backends are probed."""
+        run = self._run
+        # To know whether a backend that is given as package.module:Factory is native takes its import, which only a
+        # probe should risk.
+        from .registry import parse_spec
+
+        if all(parse_spec(spec).name in run.registry.names() for spec in self._specs):
+            with suppress(pytest.UsageError):  # the probes say it better
+                if spec := self._isolated_here(run.config):
+                    self._make_runner().prepare(spec)
+
+    def pytest_unconfigure(self) -> None:
+        """End what was started, and is not used because the run has come to nothing."""
+        if self._runner is not None:
+            self._runner.close()
+
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a pytest-xdist worker what the probes said, and which of several devices it may use."""
@@ -279,7 +129,7 @@ class _Session:
 
         node.workerinput[_settings.ORDER_INPUT] = self._run.settings.order_seed
         if (self._run.settings.explicit or self._run.baseline) and not self._run.only_lists:
-            tell_worker(node, self._run, _PROBES_INPUT)
+            tell_worker(node, self._run, PROBES_INPUT)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -308,9 +158,7 @@ class _Session:
         """Let the first process for isolated cases collect at the same time as this one."""
         if not (spec := self._isolated_here(session.config)):
             return (yield)
-        from .running import CaseRunner
-
-        runner = self._runner = CaseRunner(self._run)
+        runner = self._make_runner()
         wanted: list[pytest.Item] = []
         try:
             runner.begin(spec)
@@ -330,7 +178,7 @@ class _Session:
         run = self._run
         if not run.settings.explicit or run.is_worker or config.getoption("capture", None) == "no":
             return ""
-        if config.pluginmanager.has_plugin("dsession"):
+        if getattr(config.option, "dist", "no") != "no":
             return ""
         return next((spec for spec in self._specs if run.isolates(spec)), "")
 
@@ -341,11 +189,10 @@ class _Session:
         yield
         self._check_and_select(config, items)
         if collected and not self._run.is_child:
-            from .running import CaseRunner
             from .selection import choose
 
             choose(self._run, config, items, collected)
-            config.pluginmanager.register(self._runner or CaseRunner(self._run), "cuda2hal-runner")
+            config.pluginmanager.register(self._make_runner(), "cuda2hal-runner")
 
     def _check_and_select(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         cases = [item for item in items if is_case(item)]
@@ -398,6 +245,8 @@ class _Session:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._runner is not None:
+            self._runner.close()
         if self._run.has_verdicts or self._run.settings.writes:
             from .finishing import finish
 

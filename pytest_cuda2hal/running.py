@@ -13,8 +13,8 @@ from .plugin import CASE_DATA, is_case
 
 if TYPE_CHECKING:
     from .baseline import Entry, Facts, Judgement
-    from .isolation.supervisor import Ended, Supervisor
-    from .plugin import Run
+    from .isolation.supervisor import Ahead, Ended, Supervisor
+    from .run import Run
 
 
 class CaseRunner:
@@ -24,6 +24,12 @@ class CaseRunner:
         self._run = run
         self._supervisor: Supervisor | None = None
         self._isolated: dict[str, bool] = {}
+        #: The place of each item in the session; made when it is first needed.
+        self._places: dict[pytest.Item, int] = {}
+
+    def prepare(self, spec: str) -> None:
+        """Start a process for the cases of a backend before it is known whether there will be any."""
+        self._supervise().prepare(spec)
 
     def begin(self, spec: str) -> None:
         """Start a process for the cases of a backend, which collects them while this one does."""
@@ -53,6 +59,11 @@ class CaseRunner:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
+        """Let the process that cases ran in come to its end while other plugins come to theirs."""
+        if self._supervisor is not None:
+            self._supervisor.begin_to_close()
+
+    def close(self) -> None:
         """End the process that cases ran in."""
         if self._supervisor is not None:
             self._supervisor.close()
@@ -61,6 +72,7 @@ class CaseRunner:
                 from .selection import NOTES_OUTPUT
 
                 getattr(self._run.config, "workeroutput", {})[NOTES_OUTPUT] = self._supervisor.notes
+            self._supervisor = None
 
     def isolates(self, spec: str) -> bool:
         """Whether the cases of a backend run in a process of their own."""
@@ -81,7 +93,7 @@ class CaseRunner:
         self, item: pytest.Item, nextitem: pytest.Item | None, spec: str, entry: Entry | None
     ) -> list[pytest.TestReport]:
         if entry is None:
-            return self._attempt(item, nextitem, spec)
+            return self._attempt(item, nextitem, spec, self._ahead(item, nextitem, spec))
         count = entry.run_count if entry.flaky else 1
         outcomes: list[Outcome] = []
         chosen: list[pytest.TestReport] = []
@@ -105,10 +117,30 @@ class CaseRunner:
         apply(judgement, chosen)
         return chosen
 
-    def _attempt(self, item: pytest.Item, nextitem: pytest.Item | None, spec: str) -> list[pytest.TestReport]:
+    def _ahead(self, item: pytest.Item, nextitem: pytest.Item | None, spec: str) -> Ahead | None:
+        """Return what the process may go on with by itself, where it is sure that pytest will ask for it next."""
+        # A pytest-xdist worker does not know the next but one. Where nothing is captured, what cases print would come
+        # before the names of their cases.
+        config = self._run.config
+        if not self.isolates(spec) or self._run.is_worker or config.getoption("capture", None) == "no":
+            return None
+        if (upcoming := _if_of(nextitem, spec)) is None:
+            return None
+        items = item.session.items
+        if len(self._places) != len(items):
+            self._places = {one: place for place, one in enumerate(items)}
+        place = self._places.get(upcoming, 0)
+        if self._places.get(item) != place - 1:  # something else than pytest's own loop is at work
+            return None
+        from .isolation.supervisor import Ahead
+
+        return Ahead(upcoming, _if_of(items[place + 1] if place + 1 < len(items) else None, spec))
+
+    def _attempt(
+        self, item: pytest.Item, nextitem: pytest.Item | None, spec: str, ahead: Ahead | None = None
+    ) -> list[pytest.TestReport]:
         if self.isolates(spec):
-            goes_on = nextitem is not None and is_case(nextitem) and spec_of(nextitem) == spec
-            return self._in_a_process(item, spec, nextitem if goes_on else None)
+            return self._in_a_process(item, spec, _if_of(nextitem, spec), ahead)
         from _pytest.runner import runtestprotocol  # as pytest-xdist and pytest-rerunfailures do
 
         from .case import CaseState
@@ -116,9 +148,11 @@ class CaseRunner:
         CaseState.forget(item)
         return runtestprotocol(item, nextitem=nextitem, log=False)
 
-    def _in_a_process(self, item: pytest.Item, spec: str, following: pytest.Item | None) -> list[pytest.TestReport]:
+    def _in_a_process(
+        self, item: pytest.Item, spec: str, following: pytest.Item | None, ahead: Ahead | None
+    ) -> list[pytest.TestReport]:
         supervisor = self._supervise()
-        run = supervisor.run(item, spec, following)
+        run = supervisor.run(item, spec, following, ahead)
         if run.ended is not None:
             from .isolation.reports import reports_of_ending
 
@@ -156,6 +190,11 @@ class CaseRunner:
 def spec_of(item: pytest.Item) -> str:
     """Return the backend of a case."""
     return str(item.callspec.params["hal_backend"])  # type: ignore[attr-defined]
+
+
+def _if_of(item: pytest.Item | None, spec: str) -> pytest.Item | None:
+    """Return a case if it is of this backend."""
+    return item if item is not None and is_case(item) and spec_of(item) == spec else None
 
 
 def apply(judgement: Judgement, reports: Sequence[pytest.TestReport]) -> None:

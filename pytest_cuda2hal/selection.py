@@ -12,7 +12,7 @@ import pytest
 from .identity import case_id, suite_folder
 
 if TYPE_CHECKING:
-    from .plugin import Run
+    from .run import Run
 
 #: Under which a pytest-xdist worker tells its controller.
 SELECTION_OUTPUT = "hal_selection"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from .plugin import Run
+    from .run import Run
 
 #: Under which a worker is told what the probes of the controlling process found.
 INPUT = "hal_devices"

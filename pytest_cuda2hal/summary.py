@@ -13,7 +13,7 @@ from .outcome import Outcome
 from .verdicts import Verdict
 
 if TYPE_CHECKING:
-    from .plugin import Run
+    from .run import Run
 
 #: Lines of one kind that are shown; how many more there are is said.
 _SHOWN = 3

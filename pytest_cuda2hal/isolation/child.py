@@ -21,8 +21,9 @@ import pytest
 from ..case import CaseState
 from ..identity import case_key
 from ..observation.journal import Journal, set_journal
-from ..plugin import CHILD_INPUT, is_case, run_of
+from ..plugin import is_case
 from ..report import plain
+from ..run import CHILD_INPUT, run_of
 from ..running import spec_of
 from .output import marker
 
@@ -39,7 +40,10 @@ def main() -> None:
     os.set_inheritable(descriptor, False)
     connection: Connection[Any, Any] = Connection(descriptor)
     os.register_at_fork(after_in_child=connection.close)
-    settings: dict[str, Any] = json.loads(connection.recv_bytes())
+    try:
+        settings: dict[str, Any] = json.loads(connection.recv_bytes())
+    except (EOFError, OSError):
+        sys.exit(0)  # it was started too early, and nobody needs it
     _die_with(settings["supervisor"])
     # Capturing is the supervisor's: what a process that dies had captured by itself would be lost.
     arguments = [*settings["arguments"], *(["--capture=no"] if settings["captures"] else [])]
@@ -76,6 +80,10 @@ class Child:
         self._journal = Journal.create(Path(settings["journal"]))
         os.register_at_fork(after_in_child=self._journal.leave)
         self._deviated: list[str] = []
+        #: Whether the next case, which the supervisor may have sent already, is to follow without another word.
+        self._goes_on = False
+        #: The report of the teardown, which goes with the news that the case is done: each message wakes somebody.
+        self._kept: dict[str, Any] = {}
 
     # --- a session of this kind
 
@@ -93,6 +101,7 @@ class Child:
             "looponfail": False,
             "usepdb": False,
             "maxfail": 0,
+            "no_summary": True,  # nobody would see it, and what makes it up takes time
             "basetemp": self._settings["basetemp"],
             "xmlpath": None,
             "htmlpath": None,
@@ -126,7 +135,8 @@ class Child:
         items = {case_key(item): item for item in session.items if is_case(item)}
         self._tell({"ready": sorted(items)})
         while (command := self._next()) is not None and "end" not in command:
-            self._run(command, items)
+            if self._goes_on or "ahead" not in command:
+                self._run(command, items)
         return True
 
     @pytest.hookimpl(trylast=True)
@@ -167,17 +177,23 @@ class Child:
         outcome = getattr(report, "hal_case", {}).get("outcome", "")
         if report.failed and outcome:
             self._deviated.append(outcome)
-        self._tell({"report": data})
+        self._goes_on = self._goes_on and not report.failed
+        self._tell_kept()  # if some plugin runs a case several times
+        self._kept = {"report": data}
+        if report.when != "teardown":
+            self._tell_kept()
 
     # --- one case
 
     def _run(self, command: dict[str, Any], items: dict[str, pytest.Item]) -> None:
         item, following = items.get(command["run"]), items.get(command["next"])
         if item is None:
+            self._goes_on = False
             self._tell({"missing": command["run"]})
             return
         self._limit = command["limit"]
         self._deviated.clear()
+        self._goes_on = True
         CaseState.forget(item)  # a flaky case runs several times
         self._tell({"begun": True})
         self._item = item
@@ -185,6 +201,8 @@ class Child:
         try:
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         except pytest.exit.Exception as error:
+            self._goes_on = False
+            self._tell_kept()
             self._tell({"exit": str(error.msg), "code": error.returncode})
             return
         replace = self._spoilt(item) if self._deviated else ""
@@ -195,7 +213,7 @@ class Child:
         for descriptor in (1, 2):
             with contextlib.suppress(OSError):
                 os.write(descriptor, self._marker)
-        self._tell({"done": True, "replace": replace})
+        self._tell_kept({"done": True, "goes_on": self._goes_on, "replace": replace})
 
     def _spoilt(self, item: pytest.Item) -> str:
         """Say why the next case should not run in this process, after one that deviated; empty if it may."""
@@ -227,6 +245,11 @@ class Child:
             text = json.dumps(plain(message))
         with contextlib.suppress(OSError):
             self._connection.send_bytes(text.encode())
+
+    def _tell_kept(self, more: dict[str, Any] | None = None) -> None:
+        message, self._kept = self._kept | (more or {}), {}
+        if message:
+            self._tell(message)
 
     def _next(self) -> dict[str, Any] | None:
         try:

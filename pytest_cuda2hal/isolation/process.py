@@ -42,21 +42,22 @@ class ChildEnded(Exception):
 
 
 class ChildProcess:
-    """A fresh interpreter that runs pytest with the given arguments and waits to be told which case to run.
+    """A fresh interpreter that, once it is instructed, runs pytest and waits to be told which case to run.
 
     The connection is a pair of sockets, inherited by descriptor, so nothing of it has a name that others could use.
 
     :raises OSError: no process, folder or socket can be had.
     """
 
-    def __init__(self, arguments: dict[str, Any], *, environment: dict[str, str], folder: str, echo: bool) -> None:
+    def __init__(self, *, environment: dict[str, str], folder: str, echo: bool) -> None:
         self._folder = tempfile.TemporaryDirectory(
             prefix="pytest-cuda2hal-", dir=_quick_folder(), ignore_cleanup_errors=True
         )
         self._kept: list[int] = []
         self.journal = Path(self._folder.name, "journal")
         self.stacks = Path(self._folder.name, "stacks")
-        token = secrets.token_hex(8)
+        self.is_instructed = self._is_asked_to_end = False
+        self._token = token = secrets.token_hex(8)
         ours, theirs = socket.socketpair()
         try:
             self._process = subprocess.Popen(
@@ -83,11 +84,15 @@ class ChildProcess:
         self._arrivals.register(self._connection.fileno(), select.POLLIN)
         self._out = OutputReader(self._process.stdout, token, 1 if echo else None)
         self._err = OutputReader(self._process.stderr, token, 2 if echo else None)
+
+    def instruct(self, arguments: dict[str, Any]) -> None:
+        """Let it begin, with arguments for pytest and what else it has to know."""
+        self.is_instructed = True
         with contextlib.suppress(ChildEnded):  # who asks what it says will see that it has ended
             self.send(
                 {
                     **arguments,
-                    "token": token,
+                    "token": self._token,
                     "supervisor": os.getpid(),
                     "journal": str(self.journal),
                     "stacks": str(self.stacks),
@@ -168,10 +173,16 @@ class ChildProcess:
         self._process.kill()
         return self._process.wait()
 
+    def ask_to_end(self) -> None:
+        """Ask it to end."""
+        if not self._is_asked_to_end:
+            self._is_asked_to_end = True
+            with contextlib.suppress(ChildEnded):
+                self.send({"end": True})
+
     def end(self) -> int | None:
         """Ask it to end and wait; return its exit status, ``None`` if it had to be killed."""
-        with contextlib.suppress(ChildEnded):
-            self.send({"end": True})
+        self.ask_to_end()
         deadline = time.monotonic() + END_DEADLINE
         with contextlib.suppress(ChildEnded):
             while time.monotonic() < deadline and self.receive(deadline - time.monotonic()):

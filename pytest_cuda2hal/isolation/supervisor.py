@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import dataclasses
 import os
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +14,10 @@ import pytest
 
 from ..identity import case_id, case_key
 from ..outcome import Outcome
-from ..plugin import run_of
+from ..run import run_of
 from .child import WATCHDOG_DELAY
+from .messages import pass_on_warning, report_of
+from .options import basetemp, make_basetemp, own_limit, seeds, stop_timer
 from .process import START_DEADLINE, ChildEnded, ChildProcess, ending
 from .stacks import native_stacks
 
@@ -48,6 +48,14 @@ class Ended:
     journal: str = ""
     last_healthy: str = ""
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """The case that pytest is sure to ask for next, and the one of its backend after that, if one comes."""
+
+    item: pytest.Item
+    following: pytest.Item | None
 
 
 @dataclass(slots=True)
@@ -83,15 +91,25 @@ class Supervisor:
         self.last_healthy = ""
         #: The case that ended last in the child.
         self._last: pytest.Item | None = None
+        #: What the child was told to run before anybody asked for it.
+        self._ahead: dict[str, Any] | None = None
         #: Lines about processes that did not end as they should after their last case.
         self.notes: list[str] = []
         #: How many processes were started.
         self.started = 0
 
-    def begin(self, spec: str) -> None:
-        """Start a child for a backend before it is needed; what is wrong with it shows when it is."""
+    def prepare(self, spec: str) -> None:
+        """Start a process for a backend before anything else is known; what is wrong with it shows when it is used."""
         with contextlib.suppress(OSError):
             self._begun = spec, self._launch(spec)
+
+    def begin(self, spec: str) -> None:
+        """Let the process for a backend collect before it is needed."""
+        self.dismiss(unless=spec)
+        if self._begun is None:
+            self.prepare(spec)
+        if self._begun is not None:
+            self._instruct(self._begun[1])
 
     def dismiss(self, *, unless: str = "") -> None:
         """End a child that was started and is not needed, unless it is of a backend that is."""
@@ -101,24 +119,32 @@ class Supervisor:
             child.kill()
             child.close()
 
-    def run(self, item: pytest.Item, spec: str, following: pytest.Item | None) -> Run:
-        """Run an item of a backend; ``following`` is the case of this backend that will come next, if one does."""
+    def run(self, item: pytest.Item, spec: str, following: pytest.Item | None, ahead: Ahead | None = None) -> Run:
+        """Run an item of a backend; ``following`` is the case of this backend that will come next, if one does.
+
+        With ``ahead`` the child goes on to that case by itself if nothing was wrong with this one, so that it does not
+        stand still while the reports are dealt with.
+        """
         begin = time.monotonic()
-        limit = min(self._limit, _own_limit(item) or self._limit)
+        stop_timer(item)
+        request = self._request(item, following)
+        limit = request["limit"]
         try:
-            child = self._ready_child(spec)
+            child = self._ready_child(spec, request)
         except _NotReady as trouble:
             return Run(ended=Ended(Outcome.ERROR, str(trouble), when="setup", seconds=time.monotonic() - begin))
-        key = case_key(item)
-        if key not in self._known:
+        if request["run"] not in self._known:
             what = f"the supervised process did not collect {item.nodeid}; collect the same cases in each process"
             return Run(ended=Ended(Outcome.ERROR, what, when="setup"))
         begin = time.monotonic()
         run = Run()
         replace = ""
         try:
-            after = case_key(following) if following is not None else ""
-            child.send({"run": key, "next": after, "limit": limit})
+            if self._ahead is None:
+                child.send(request)
+            self._ahead = None
+            if ahead is not None:
+                self._send_ahead(child, ahead)
             replace = self._follow(child, run, begin + limit)
         except ChildEnded:
             if not run.begun:
@@ -144,6 +170,17 @@ class Supervisor:
             self.last_healthy = case_id(item)
         return run
 
+    def _request(self, item: pytest.Item, following: pytest.Item | None) -> dict[str, Any]:
+        limit = min(self._limit, own_limit(item) or self._limit)
+        return {"run": case_key(item), "next": "" if following is None else case_key(following), "limit": limit}
+
+    def _send_ahead(self, child: ChildProcess, ahead: Ahead) -> None:
+        request = self._request(ahead.item, ahead.following)
+        if request["run"] in self._known:
+            with contextlib.suppress(ChildEnded):  # which shows as soon as the child is listened to
+                child.send({**request, "ahead": True})
+                self._ahead = request
+
     def _after_an_end_between(self, item: pytest.Item, spec: str, following: pytest.Item | None) -> Run:
         """The child ended after the case before and before this one began: that is no fault of this one."""
         child = self._child
@@ -165,6 +202,11 @@ class Supervisor:
         child.kill()
         return child.output(ended=True)[1]
 
+    def begin_to_close(self) -> None:
+        """Let the child come to its end."""
+        if self._child is not None and self._ahead is None:
+            self._child.ask_to_end()
+
     def close(self) -> None:
         """End the child; if it does not end as it should, a note says so."""
         self.dismiss()
@@ -176,10 +218,12 @@ class Supervisor:
 
     # --- the child
 
-    def _ready_child(self, spec: str) -> ChildProcess:
+    def _ready_child(self, spec: str, request: dict[str, Any]) -> ChildProcess:
         if self._child is not None and self._spec != spec:
             self._forget()
             self.last_healthy = ""
+        if self._ahead not in (None, request):  # some plugin has other plans than pytest had
+            self._forget(kill=True)
         if self._child is None:
             if self._vain >= MOST_STARTS_IN_VAIN:
                 raise _NotReady("the process for the cases of this run does not start; see the first such case")
@@ -197,8 +241,10 @@ class Supervisor:
             except OSError as error:
                 raise _NotReady(f"the process for the cases of this run cannot be started: {error}") from None
         child = self._begun[1]
+        if not child.is_instructed:
+            self._instruct(child)
         if self._config.option.basetemp:
-            _make_basetemp(self._config)
+            make_basetemp(self._config)
         trouble: list[str] = []
         deadline = time.monotonic() + START_DEADLINE
         try:
@@ -222,24 +268,26 @@ class Supervisor:
         raise _NotReady(f"the process for the cases of this run: {how}\n{printed[-4000:]}".rstrip())
 
     def _launch(self, spec: str) -> ChildProcess:
-        """Start a child, which goes on to collect by itself."""
-        config = self._config
-        number = self.started + 1
-        arguments = {
-            "arguments": [str(argument) for argument in config.invocation_params.args],
-            "input": {"hal_probes": [dataclasses.asdict(answer) for answer in run_of(config).probes()]},
-            "options": _seeds(config),
-            "basetemp": _basetemp(config, number),
-            "captures": config.getoption("capture", None) is not None,
-        }
         child = ChildProcess(
-            arguments,
             environment=self._environment(spec),
-            folder=str(config.invocation_params.dir),
-            echo=config.getoption("capture", None) == "no",
+            folder=str(self._config.invocation_params.dir),
+            echo=self._config.getoption("capture", None) == "no",
         )
-        self.started = number
+        self.started += 1
         return child
+
+    def _instruct(self, child: ChildProcess) -> None:
+        """Let a child begin, which goes on to collect by itself."""
+        config = self._config
+        child.instruct(
+            {
+                "arguments": [str(argument) for argument in config.invocation_params.args],
+                "input": {"hal_probes": [dataclasses.asdict(answer) for answer in run_of(config).probes()]},
+                "options": seeds(config),
+                "basetemp": basetemp(config, self.started),
+                "captures": config.getoption("capture", None) is not None,
+            }
+        )
 
     def _environment(self, spec: str) -> dict[str, str]:
         from ..spreading import environment_for
@@ -248,6 +296,8 @@ class Supervisor:
 
     def _forget(self, *, kill: bool = False) -> None:
         child, self._child = self._child, None
+        # A run that was ended early, as by --maxfail, does not wait for what nobody will ask for.
+        kill, self._ahead = kill or self._ahead is not None, None
         if child is None:
             return
         if kill:
@@ -276,12 +326,15 @@ class Supervisor:
                 raise _Trouble(f"the supervised process does not know {message['missing']}")
             elif "exit" in message:
                 pytest.exit(message["exit"], message["code"])
-            elif "report" in message:
-                run.reports.append(_report(self._config, message["report"]))
             elif "warning" in message:
                 pass_on_warning(self._config, message)
-            elif "done" in message:
-                return str(message["replace"])
+            else:
+                if "report" in message:
+                    run.reports.append(report_of(self._config, message["report"]))
+                if "done" in message:
+                    if not message["goes_on"]:
+                        self._ahead = None
+                    return str(message["replace"])
 
     def _insist(self, child: ChildProcess, over: float) -> None:
         """The time is over: look where everything is, let the child's watchdog write its stacks, and end it.
@@ -327,71 +380,7 @@ class _Hangs(Exception):
         self.native = native or "(nothing can be said of the process's native stacks here)"
 
 
-def _report(config: pytest.Config, data: dict[str, Any]) -> pytest.TestReport:
-    """Make a report of what came as JSON, which knows no tuples."""
-    report: pytest.TestReport = config.hook.pytest_report_from_serializable(config=config, data=data)
-    if isinstance(report.longrepr, list):
-        report.longrepr = tuple(report.longrepr)
-    path, line, name = report.location
-    report.location = (path, line, name)
-    report.sections = [(name, text) for name, text in report.sections]
-    report.user_properties = [(name, value) for name, value in report.user_properties]
-    return report
-
-
-def pass_on_warning(config: pytest.Config, told: dict[str, Any]) -> None:
-    """Give a warning of the child's to this process's summary."""
-    found = getattr(builtins, told["category"], None) or getattr(pytest, told["category"], None)
-    category = found if isinstance(found, type) and issubclass(found, Warning) else UserWarning
-    location = told["location"]
-    config.hook.pytest_warning_recorded.call_historic(
-        kwargs={
-            "warning_message": warnings.WarningMessage(
-                category(told["warning"]), category, told["filename"], told["line"]
-            ),
-            "when": told["when"],
-            "nodeid": told["nodeid"],
-            "location": tuple(location) if location else None,
-        }
-    )
-
-
 def _next_phase(reports: Sequence[pytest.TestReport]) -> str:
     if not reports:
         return "setup"
     return "call" if reports[-1].when == "setup" and reports[-1].passed else "teardown"
-
-
-def _seeds(config: pytest.Config) -> dict[str, Any]:
-    """Return the options of other plugins that a child must have as this process has them by now."""
-    seed = getattr(config.option, "randomly_seed", None)
-    return {"randomly_seed": seed} if isinstance(seed, int) else {}
-
-
-def _own_limit(item: pytest.Item) -> float | None:
-    """Return the seconds that pytest-timeout gives a case, and stop its timer, which would end this process instead."""
-    config = item.config
-    if not hasattr(config.hook, "pytest_timeout_cancel_timer"):
-        return None
-    config.hook.pytest_timeout_cancel_timer(item=item)
-    mark = item.get_closest_marker("timeout")
-    given = (mark.args[0] if mark.args else mark.kwargs.get("timeout")) if mark is not None else None
-    for text in (given, config.getoption("timeout", None), config.getini("timeout")):
-        with contextlib.suppress(ValueError):
-            if (seconds := float(text or 0)) > 0:
-                return seconds
-    return None
-
-
-def _basetemp(config: pytest.Config, number: int) -> str | None:
-    """Return a folder for a child's temporary ones, below this process's where that is given."""
-    if not config.option.basetemp:
-        return None
-    return str(config.invocation_params.dir / config.option.basetemp / f"hal-child-{number}")
-
-
-def _make_basetemp(config: pytest.Config) -> None:
-    """Make the folder for temporary ones that is given, if this process has not: a child's is to be in it."""
-    factory = getattr(config, "_tmp_path_factory", None)
-    if factory is not None:
-        factory.getbasetemp()

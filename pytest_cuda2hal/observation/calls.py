@@ -24,7 +24,6 @@ from .records import (
     TEXT_LENGTH,
     WAIT,
     pack_call,
-    pack_submission,
     pack_wait,
 )
 
@@ -77,7 +76,7 @@ class Calls:
             if signals:
                 signaled, signaled_value, flags = signals[0].serial, signals[0].value, flags | HAS_SIGNAL
             return self.journal.begin_record(
-                pack_submission, SUBMISSIONS[call], self.device, serial, value, what, flags,
+                pack_call, SUBMISSIONS[call], self.device, serial, value, what, flags,
                 signaled_value, signaled, queue, accepted,
             )  # fmt: skip
         # What is not an int, by a slip of the case's, is written as a text, so that the entry can be read.

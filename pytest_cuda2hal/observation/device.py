@@ -128,12 +128,17 @@ class ObservedDevice(Device):
     # --- the interface
 
     def create_semaphore(self, initial_value: int = 0) -> ObservedSemaphore:
+        return self.make_semaphore(initial_value, None if self.calls is None else assigned_name())
+
+    def make_semaphore(self, initial_value: int, name: str | None) -> ObservedSemaphore:
+        """Create a semaphore that the case calls ``name``; ``None`` if that is told later, or not known."""
         initial_value = checked_value(initial_value)
         calls = self.calls
-        with UNRECORDED if calls is None else calls.call(CREATE_SEMAPHORE, value=initial_value) as call:
+        if calls is None:
+            return ObservedSemaphore(self, self.inner.create_semaphore(initial_value))
+        with calls.call(CREATE_SEMAPHORE, value=initial_value) as call:
             made = ObservedSemaphore(self, self.inner.create_semaphore(initial_value))
-            if call is not None:
-                call.made = made.serial, initial_value, assigned_name()
+            call.made = made.serial, initial_value, name
         return made
 
     def allocate_buffer(self, size: int) -> ObservedBuffer:

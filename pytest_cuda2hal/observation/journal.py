@@ -191,30 +191,37 @@ class Journal:
         value: int,
         text: str | None = None,
         flags: int = 0,
-        *more: float,
+        more: float = 0,
+        signals: int = 0,
+        queue: int = 0,
+        accepted: int = 0,
     ) -> int:
-        """Do what :meth:`begin` does, by a record; ``pack`` writes those of the kind, which have ``more``."""
-        # Called so often that it takes no lock, and that what is unusual is left to exceptions.
+        """Do what :meth:`begin` does, by a record; ``pack`` writes those of the kind."""
+        # Called so often that it takes no lock, has no list of arguments to build, and leaves what is unusual to
+        # exceptions.
         slot = self._this.slot or self._new_slot()
-        calls = slot.calls
-        parent = calls[-1] if calls else 0
-        flags |= slot.flags
         call = next(self._numbers)
         if call >= self._save_at:
             self._save_calls_in_progress(call)
+        calls = slot.calls
+        parent = calls[-1] if calls else 0
         calls.append(call)
+        flags |= slot.flags
         if slot.word:
             self._words[slot.word] = call
         moment = monotonic_ns()
-        at = self._records_at + call % self._records * RECORD_BYTES
         try:
             ids = self._texts
-            thread, text_id = ids[slot.name], ids[text]
             pack(
-                self._mapped, at, call, parent, kind, flags, device, thread, moment, text_id, serial, value, *more, call
-            )
+                self._mapped, self._records_at + call % self._records * RECORD_BYTES,
+                call, parent, kind, flags, device, ids[slot.name], moment, ids[text], serial, value,
+                more, signals, queue, accepted, call,
+            )  # fmt: skip
         except (KeyError, struct.error):
-            self._write_unusual(pack, call, parent, kind, flags, device, slot.name, moment, text, serial, value, *more)
+            self._write_unusual(
+                pack, call, parent, kind, flags, device, slot.name, moment, text, serial, value,
+                more, signals, queue, accepted,
+            )  # fmt: skip
         return call
 
     def end(self, call: int, facts: str = "") -> None:
@@ -233,12 +240,13 @@ class Journal:
     def end_making(self, call: int, serial: int, value: int | None, name: str | None) -> None:
         """Do what :meth:`end` does for a call that made an object, and write which."""
         number = next(self._numbers)
-        fields = (MADE, 0, 0) if value is None else (MADE, HAS_VALUE, 0)
+        flags = 0 if value is None else HAS_VALUE
         at = self._records_at + number % self._records * RECORD_BYTES
+        rest = serial, value or 0, 0, 0, 0, 0
         try:
-            pack_call(self._mapped, at, number, call, *fields, 0, 0, self._texts[name], serial, value or 0, number)
+            pack_call(self._mapped, at, number, call, MADE, flags, 0, 0, 0, self._texts[name], *rest, number)
         except (KeyError, struct.error):
-            self._write_unusual(pack_call, number, call, *fields, None, 0, name, serial, value or 0)
+            self._write_unusual(pack_call, number, call, MADE, flags, 0, None, 0, name, *rest)
         self.end(call)
 
     def begin_query(self, device: int, serial: int) -> None:

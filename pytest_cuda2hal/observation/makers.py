@@ -17,14 +17,14 @@ class Semaphores:
         self._device = device
 
     def __call__(self, count: int) -> list[ObservedSemaphore]:
-        made = [self._device.create_semaphore(0) for _ in range(count)]
+        made = [self._device.make_semaphore(0, None) for _ in range(count)]
         if self._device.calls is not None:
             self._device.calls.named((one.serial, name) for one, name in zip(made, assigned_names(count), strict=False))
         return made
 
     def at(self, initial_value: int) -> ObservedSemaphore:
         """Make one semaphore with an initial value."""
-        made = self._device.create_semaphore(initial_value)
+        made = self._device.make_semaphore(initial_value, None)
         if self._device.calls is not None and (name := assigned_single()):
             self._device.calls.named([(made.serial, name)])
         return made

@@ -43,12 +43,13 @@ HAS_SIGNAL: Final = 4
 HAS_VALUE: Final = 8
 
 # Number, call around it (MADE: the call that it ends), kind, flags, device, thread, nanoseconds, text, serial, value;
-# what only some have; the number again. Numbers of 32 bits last for days; what is out of range becomes JSON.
+# four that only some have; the number again. Numbers of 32 bits last for days; what is out of range becomes JSON.
 _BEGIN: Final = "@IIBBHIQIIQ"
-_CALL: Final = struct.Struct(f"{_BEGIN}20xI")
-_WAIT: Final = struct.Struct(f"{_BEGIN}d12xI")  # the timeout
-_SUBMISSION: Final = struct.Struct(f"{_BEGIN}QIiII")  # value and serial to signal, queue, submissions before it
-pack_call, pack_wait, pack_submission = _CALL.pack_into, _WAIT.pack_into, _SUBMISSION.pack_into
+_CALL: Final = struct.Struct(
+    f"{_BEGIN}QIiII"
+)  # of a submission: value and serial to signal, queue, submissions before it
+_WAIT: Final = struct.Struct(f"{_BEGIN}dIiII")  # the timeout
+pack_call, pack_wait = _CALL.pack_into, _WAIT.pack_into
 _ENDS: Final = struct.Struct(f"@I{RECORD_BYTES - 8}xI")
 
 
@@ -58,7 +59,7 @@ def read_record(data: Any, at: int, texts: Mapping[int, str | None]) -> tuple[in
     if first != last or not first:
         return None
     kind = data[at + 8]
-    layout = _WAIT if kind == WAIT else _SUBMISSION if kind in _SUBMISSION_NAMES else _CALL
+    layout = _WAIT if kind == WAIT else _CALL
     number, parent, kind, flags, device, thread, moment, text, *more, _ = layout.unpack_from(data, at)
     if not 0 < kind < MADE + 1 + len(SUBMISSIONS) or thread not in texts or text not in texts:
         return None
@@ -76,7 +77,10 @@ def entry_of(
     text: str | None,
     serial: int,
     value: int,
-    *more: Any,
+    more: float,
+    signals: int,
+    queue: int,
+    accepted: int,
 ) -> dict[str, Any]:
     """Return what a record says, as the entry that a journal has of it otherwise."""
     text = None if text is None else text[:TEXT_LENGTH]
@@ -97,11 +101,9 @@ def entry_of(
     elif kind in (READ, WRITE):
         entry["s"] = serial
     elif kind == WAIT:
-        (timeout,) = more
-        entry |= {"w": [[serial, value]], "m": text, "to": None if math.isnan(timeout) else timeout}
+        entry |= {"w": [[serial, value]], "m": text, "to": None if math.isnan(more) else more}
     else:
-        signaled, signals, queue, accepted = more
         entry |= {"k": accepted, "c": _SUBMISSION_NAMES[kind], "a": text, "q": queue}
         entry["w"] = [[serial, value]] if flags & HAS_WAIT else []
-        entry["s"] = [[signals, signaled]] if flags & HAS_SIGNAL else []
+        entry["s"] = [[signals, more]] if flags & HAS_SIGNAL else []
     return entry

@@ -11,7 +11,7 @@ from ..waitgraph import graph_of_log
 from .buffers import Observation
 from .calls import WaitCall, in_call
 from .log import DeadlineExpired, Point
-from .records import SIGNAL
+from .records import SIGNAL, pack_call
 
 if TYPE_CHECKING:
     from .device import ObservedDevice
@@ -62,11 +62,17 @@ class ObservedSemaphore(Semaphore):
 
     def signal(self, value: int) -> None:
         value = checked_value(value)
-        if self._calls is None:
+        calls = self._calls
+        if calls is None:
             self.inner.signal(value)
             return
-        with self._calls.call(SIGNAL, self.serial, value):
+        number = calls.journal.begin_record(pack_call, SIGNAL, calls.device, self.serial, value)
+        try:
             self.inner.signal(value)
+        except BaseException as error:
+            calls.raised(number, error)
+            raise
+        calls.journal.end(number)
 
     def fail(self, error: HalError) -> None:
         self._device.need_to_fail()

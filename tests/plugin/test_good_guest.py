@@ -116,7 +116,7 @@ def test_marker_clause_is_not_registered_for_others(suite):
     result.stdout.fnmatch_lines(["*'clause' not found in `markers` configuration option*"])
 
 
-SMALL = ("fixtures", "hookspecs", "plugin", "settings")
+SMALL = ("fixtures", "hookspecs", "plugin", "run", "settings")
 
 LOADED = """
     import sys
@@ -127,7 +127,7 @@ LOADED = """
 """
 
 
-def test_unrelated_run_loads_four_small_modules_and_meets_other_plugins(suite):
+def test_unrelated_run_loads_five_small_modules_and_meets_other_plugins(suite):
     suite.pytester.makeconftest(
         """
         import sys

@@ -430,6 +430,7 @@ def test_an_end_between_cases_is_no_fault_of_the_next(suite):
 
         def test_innocent(hal_device): ...
         """,
+        "-s",  # so that the child does not go on by itself
     )
     assert {name: case["outcome"] for name, case in cases.items()} == {"test_culprit": "crash", "test_innocent": "pass"}
     assert "after test_it::test_culprit had ended" in cases["test_culprit"]["message"]

@@ -80,6 +80,38 @@ def test_a_process_that_is_not_needed_leaves_nothing(suite, temporary, what, arg
     assert not list(temporary.glob("pytest-cuda2hal-*"))
 
 
+def test_the_process_starts_before_the_backends_are_probed(suite):
+    """A backend of a hook is probed in the process of the run: its first opening sees the other process."""
+    suite.pytester.makeconftest(
+        """
+        import os
+        from pathlib import Path
+
+        from minimal_backend import HostDevice
+        from pytest_cuda2hal.hal import Backend
+
+        def open_it():
+            if not Path("children").exists():
+                Path("children").write_text(Path(f"/proc/self/task/{os.getpid()}/children").read_text())
+            return HostDevice()
+
+        def pytest_hal_backends(config):
+            return [Backend(name="hooked", summary="", open=open_it, native=True)]
+        """
+    )
+    suite.case(CASES)
+    suite.run_child("--backend=hooked").assert_outcomes(passed=2)
+    assert len((suite.pytester.path / "children").read_text().split()) == 1
+
+
+def test_a_failed_probe_leaves_no_process(suite, temporary):
+    suite.case(CASES)
+    result = suite.run_child("--backend=reference", "--backend=cuda:device=99", "--isolate")
+    assert result.ret == 4
+    assert not list(temporary.glob("pytest-cuda2hal-*"))
+    assert "Traceback" not in result.stderr.str()
+
+
 @pytest.mark.parametrize("arguments", [("--no-isolate",), ("--isolate", "--collect-only"), ("--isolate", "-s")])
 def test_no_process_begins_early(suite, arguments):
     """There will be none, or what it prints would be seen."""
