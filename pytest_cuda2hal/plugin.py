@@ -58,12 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
         choose_here(config, run.spec_texts())
     if run.settings.explicit and not run.only_lists and not run.is_worker:
-        try:
-            session.prepare()
-            run.probes()
-        except BaseException:
-            session.pytest_unconfigure()
-            raise
+        session.prepare()
+        run.probes()
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:

@@ -32,7 +32,7 @@ class CaseRunner:
         self._supervise().prepare(spec)
 
     def begin(self, spec: str) -> None:
-        """Start a process for the cases of a backend, which collects them while this one does."""
+        """Let a process for the cases of a backend collect them while this one does."""
         self._supervise().begin(spec)
 
     def keep_what_was_begun(self, items: Sequence[pytest.Item]) -> None:

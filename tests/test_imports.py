@@ -148,10 +148,10 @@ def test_nobody_imports_the_faulty_backends() -> None:
     assert offenders == []
 
 
-@pytest.mark.parametrize("module", ["plugin", "settings", "hookspecs", "fixtures", "__init__"])
+@pytest.mark.parametrize("module", ["plugin", "run", "settings", "hookspecs", "fixtures", "__init__"])
 def test_what_every_run_imports_is_the_standard_library_and_pytest(module: str) -> None:
     """And, of ours, only each other."""
-    small = {f"pytest_cuda2hal.{name}" for name in ("settings",)}
+    small = {f"pytest_cuda2hal.{name}" for name in ("run", "settings")}
     name = "pytest_cuda2hal" if module == "__init__" else f"pytest_cuda2hal.{module}"
     found = imports(name, ROOT / f"{module}.py", top_only=True)
     foreign = {

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,7 +28,8 @@ from ..run import CHILD_INPUT, run_of
 from ..running import spec_of
 from .output import marker
 
-#: Seconds by which the C watchdog is later than the supervisor's deadline, who looks at the process first.
+#: Seconds by which the C watchdog is later than the supervisor's deadline, who looks at the process first, unless it is
+#: busy with the reports of the case before.
 WATCHDOG_DELAY = 3.0
 _PR_SET_PDEATHSIG = 1
 #: Seconds that a device may take to show that the process is still good for the next case.
@@ -36,7 +38,8 @@ HEALTH_DEADLINE = 2.0
 
 def main() -> None:
     """Entry point of the process: what it is to do comes first on its connection, as JSON."""
-    descriptor = int(sys.argv[2])
+    descriptor, supervisor = map(int, sys.argv[2:])
+    _die_with(supervisor)
     os.set_inheritable(descriptor, False)
     connection: Connection[Any, Any] = Connection(descriptor)
     os.register_at_fork(after_in_child=connection.close)
@@ -44,7 +47,6 @@ def main() -> None:
         settings: dict[str, Any] = json.loads(connection.recv_bytes())
     except (EOFError, OSError):
         sys.exit(0)  # it was started too early, and nobody needs it
-    _die_with(settings["supervisor"])
     # Capturing is the supervisor's: what a process that dies had captured by itself would be lost.
     arguments = [*settings["arguments"], *(["--capture=no"] if settings["captures"] else [])]
     with open(settings["stacks"], "w", encoding="utf-8") as stacks:  # noqa: PTH123 - its descriptor is what counts
@@ -82,7 +84,8 @@ class Child:
         self._deviated: list[str] = []
         #: Whether the next case, which the supervisor may have sent already, is to follow without another word.
         self._goes_on = False
-        #: The report of the teardown, which goes with the news that the case is done: each message wakes somebody.
+        #: The report of a teardown that went well, which goes with the news that the case is done: each message wakes
+        #: somebody.
         self._kept: dict[str, Any] = {}
 
     # --- a session of this kind
@@ -147,6 +150,7 @@ class Child:
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """The same, for a defect of a plugin."""
+        self._tell_kept()
         self._tell({"trouble": str(excrepr)[-4000:]})
 
     def pytest_runtest_logstart(self) -> None:
@@ -180,7 +184,7 @@ class Child:
         self._goes_on = self._goes_on and not report.failed
         self._tell_kept()  # if some plugin runs a case several times
         self._kept = {"report": data}
-        if report.when != "teardown":
+        if report.when != "teardown" or report.failed:
             self._tell_kept()
 
     # --- one case
@@ -195,7 +199,7 @@ class Child:
         self._deviated.clear()
         self._goes_on = True
         CaseState.forget(item)  # a flaky case runs several times
-        self._tell({"begun": True})
+        self._tell({"begun": time.monotonic()})
         self._item = item
         self._journal.begin_case(command["run"])
         try:

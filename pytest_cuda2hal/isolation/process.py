@@ -46,22 +46,24 @@ class ChildProcess:
 
     The connection is a pair of sockets, inherited by descriptor, so nothing of it has a name that others could use.
 
-    :raises OSError: no process, folder or socket can be had.
+    :raises OSError: no process or socket can be had.
     """
 
     def __init__(self, *, environment: dict[str, str], folder: str, echo: bool) -> None:
-        self._folder = tempfile.TemporaryDirectory(
-            prefix="pytest-cuda2hal-", dir=_quick_folder(), ignore_cleanup_errors=True
-        )
+        self.environment, self.path = environment, list(sys.path)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._kept: list[int] = []
-        self.journal = Path(self._folder.name, "journal")
-        self.stacks = Path(self._folder.name, "stacks")
+        #: Files that it writes, once it is instructed.
+        self.journal = self.stacks = Path(os.devnull)
         self.is_instructed = self._is_asked_to_end = False
         self._token = token = secrets.token_hex(8)
         ours, theirs = socket.socketpair()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _CODE, json.dumps([str(folder) for folder in sys.path]), str(theirs.fileno())],
+                [
+                    *(sys.executable, "-c", _CODE, json.dumps([str(folder) for folder in sys.path])),
+                    *(str(theirs.fileno()), str(os.getpid())),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -73,7 +75,6 @@ class ChildProcess:
             )
         except BaseException:
             ours.close()
-            self._folder.cleanup()
             raise
         finally:
             theirs.close()
@@ -86,14 +87,21 @@ class ChildProcess:
         self._err = OutputReader(self._process.stderr, token, 2 if echo else None)
 
     def instruct(self, arguments: dict[str, Any]) -> None:
-        """Let it begin, with arguments for pytest and what else it has to know."""
+        """Let it begin, with arguments for pytest and what else it has to know.
+
+        :raises OSError: no folder can be had.
+        """
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="pytest-cuda2hal-", dir=_quick_folder(), ignore_cleanup_errors=True
+        )
+        self.journal = Path(self._folder.name, "journal")
+        self.stacks = Path(self._folder.name, "stacks")
         self.is_instructed = True
         with contextlib.suppress(ChildEnded):  # who asks what it says will see that it has ended
             self.send(
                 {
                     **arguments,
                     "token": self._token,
-                    "supervisor": os.getpid(),
                     "journal": str(self.journal),
                     "stacks": str(self.stacks),
                 }
@@ -106,7 +114,7 @@ class ChildProcess:
         """
         self._kept = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in (self.journal, self.stacks)]
         self.journal, self.stacks = (Path(f"/dev/fd/{descriptor}") for descriptor in self._kept)
-        self._folder.cleanup()
+        self._remove_folder()
 
     @property
     def pid(self) -> int:
@@ -194,10 +202,14 @@ class ChildProcess:
     def close(self) -> None:
         """Give back everything here; the child has ended."""
         self._connection.close()
-        self._folder.cleanup()
+        self._remove_folder()
         for descriptor in self._kept:
             os.close(descriptor)
         self._kept = []
+
+    def _remove_folder(self) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
 
 
 def _quick_folder() -> str | None:

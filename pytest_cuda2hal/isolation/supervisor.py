@@ -1,10 +1,11 @@
-"""The supervisor: gives cases to a child, one at a time, and makes a report of whatever becomes of it."""
+"""The supervisor: gives cases to a child, at most one ahead, and makes a report of whatever becomes of it."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -59,15 +60,15 @@ class Ahead:
 
 
 @dataclass(slots=True)
-class Run:
+class Attempt:
     """What came of a case: the reports that its process sent, and how it ended if that was not as it should."""
 
     reports: list[pytest.TestReport] = field(default_factory=list)
     ended: Ended | None = None
     stdout: str = ""
     stderr: str = ""
-    #: Whether the child said that it began.
-    begun: bool = False
+    #: When it began, on ``time.monotonic``, if the child said that it did; ahead of the question for it, perhaps.
+    begun: float = 0.0
     #: The case before, if its process turned out to have ended after it, and how.
     before: tuple[pytest.Item, Ended] | None = None
 
@@ -83,7 +84,7 @@ class Supervisor:
         self._limit = limit
         self._child: ChildProcess | None = None
         self._spec = ""
-        #: A child that is not ready yet, and its backend.
+        #: A child that is not ready yet, perhaps not even instructed, and its backend.
         self._begun: tuple[str, ChildProcess] | None = None
         self._known: set[str] = set()
         self._vain = 0
@@ -104,12 +105,25 @@ class Supervisor:
             self._begun = spec, self._launch(spec)
 
     def begin(self, spec: str) -> None:
-        """Let the process for a backend collect before it is needed."""
+        """Let a process for a backend collect before it is needed; what is wrong with it shows when it is used."""
+        with contextlib.suppress(OSError):
+            self._begin(spec)
+
+    def _begin(self, spec: str) -> ChildProcess:
+        """Return the process that was begun for a backend, or a new one; it collects."""
         self.dismiss(unless=spec)
-        if self._begun is None:
-            self.prepare(spec)
         if self._begun is not None:
-            self._instruct(self._begun[1])
+            child = self._begun[1]
+            # What plugins have set since belongs into its environment, where it has not begun to use it.
+            is_stale = (child.environment, child.path) != (self._environment(spec), sys.path)
+            if is_stale and not child.is_instructed:
+                self.dismiss()
+        if self._begun is None:
+            self._begun = spec, self._launch(spec)
+        child = self._begun[1]
+        if not child.is_instructed:
+            self._instruct(child)
+        return child
 
     def dismiss(self, *, unless: str = "") -> None:
         """End a child that was started and is not needed, unless it is of a backend that is."""
@@ -119,7 +133,7 @@ class Supervisor:
             child.kill()
             child.close()
 
-    def run(self, item: pytest.Item, spec: str, following: pytest.Item | None, ahead: Ahead | None = None) -> Run:
+    def run(self, item: pytest.Item, spec: str, following: pytest.Item | None, ahead: Ahead | None = None) -> Attempt:
         """Run an item of a backend; ``following`` is the case of this backend that will come next, if one does.
 
         With ``ahead`` the child goes on to that case by itself if nothing was wrong with this one, so that it does not
@@ -132,12 +146,12 @@ class Supervisor:
         try:
             child = self._ready_child(spec, request)
         except _NotReady as trouble:
-            return Run(ended=Ended(Outcome.ERROR, str(trouble), when="setup", seconds=time.monotonic() - begin))
+            return Attempt(ended=Ended(Outcome.ERROR, str(trouble), when="setup", seconds=time.monotonic() - begin))
         if request["run"] not in self._known:
             what = f"the supervised process did not collect {item.nodeid}; collect the same cases in each process"
-            return Run(ended=Ended(Outcome.ERROR, what, when="setup"))
+            return Attempt(ended=Ended(Outcome.ERROR, what, when="setup"))
         begin = time.monotonic()
-        run = Run()
+        run = Attempt()
         replace = ""
         try:
             if self._ahead is None:
@@ -145,7 +159,7 @@ class Supervisor:
             self._ahead = None
             if ahead is not None:
                 self._send_ahead(child, ahead)
-            replace = self._follow(child, run, begin + limit)
+            replace = self._follow(child, run, begin + limit, limit)
         except ChildEnded:
             if not run.begun:
                 return self._after_an_end_between(item, spec, following)
@@ -159,7 +173,7 @@ class Supervisor:
             raise
         if run.ended is not None:
             run.ended.when = _next_phase(run.reports)
-            run.ended.seconds = time.monotonic() - begin
+            run.ended.seconds = time.monotonic() - (run.begun or begin)
             run.ended.last_healthy = self.last_healthy
             return run
         run.stdout, run.stderr = child.output(ended=False)
@@ -181,7 +195,7 @@ class Supervisor:
                 child.send({**request, "ahead": True})
                 self._ahead = request
 
-    def _after_an_end_between(self, item: pytest.Item, spec: str, following: pytest.Item | None) -> Run:
+    def _after_an_end_between(self, item: pytest.Item, spec: str, following: pytest.Item | None) -> Attempt:
         """The child ended after the case before and before this one began: that is no fault of this one."""
         child = self._child
         assert child is not None
@@ -189,7 +203,7 @@ class Supervisor:
         self._forget(kill=True)
         before, self._last = self._last, None
         if before is None:  # there is no case to blame
-            return Run(ended=Ended(Outcome.ERROR, f"{ended.what} before its first case began", when="setup"))
+            return Attempt(ended=Ended(Outcome.ERROR, f"{ended.what} before its first case began", when="setup"))
         ended.what += f", after {case_id(before)} had ended"
         ended.when = "teardown"
         run = self.run(item, spec, following)
@@ -234,15 +248,10 @@ class Supervisor:
 
     def _start(self, spec: str) -> ChildProcess:
         """Return a child of a backend that is ready: the one that was begun, if it is of this one, or a new one."""
-        self.dismiss(unless=spec)
-        if self._begun is None:
-            try:
-                self._begun = spec, self._launch(spec)
-            except OSError as error:
-                raise _NotReady(f"the process for the cases of this run cannot be started: {error}") from None
-        child = self._begun[1]
-        if not child.is_instructed:
-            self._instruct(child)
+        try:
+            child = self._begin(spec)
+        except OSError as error:
+            raise _NotReady(f"the process for the cases of this run cannot be started: {error}") from None
         if self._config.option.basetemp:
             make_basetemp(self._config)
         trouble: list[str] = []
@@ -312,14 +321,15 @@ class Supervisor:
 
     # --- a case
 
-    def _follow(self, child: ChildProcess, run: Run, end: float) -> str:
+    def _follow(self, child: ChildProcess, run: Attempt, end: float, limit: float) -> str:
         """Take what the child says of a case, to its end; return why the child should be replaced, or nothing."""
         while True:
             message = child.receive(end - time.monotonic())
             if message is None:
                 self._insist(child, end)
             elif "begun" in message:
-                run.begun = True
+                run.begun = message["begun"]
+                end = min(end, run.begun + limit)
             elif "trouble" in message:
                 raise _Trouble(message["trouble"])
             elif "missing" in message:

@@ -45,10 +45,9 @@ HAS_VALUE: Final = 8
 # Number, call around it (MADE: the call that it ends), kind, flags, device, thread, nanoseconds, text, serial, value;
 # four that only some have; the number again. Numbers of 32 bits last for days; what is out of range becomes JSON.
 _BEGIN: Final = "@IIBBHIQIIQ"
-_CALL: Final = struct.Struct(
-    f"{_BEGIN}QIiII"
-)  # of a submission: value and serial to signal, queue, submissions before it
-_WAIT: Final = struct.Struct(f"{_BEGIN}dIiII")  # the timeout
+# Of a submission: value and serial to signal, queue, submissions before it; of a wait, first its timeout.
+_CALL: Final = struct.Struct(f"{_BEGIN}QIiII")
+_WAIT: Final = struct.Struct(f"{_BEGIN}dIiII")
 pack_call, pack_wait = _CALL.pack_into, _WAIT.pack_into
 _ENDS: Final = struct.Struct(f"@I{RECORD_BYTES - 8}xI")
 

@@ -131,3 +131,52 @@ def test_flaky_cases_run_as_often_as_they_should(suite, repeated):
     run(suite, source, "--baseline=known.toml")
     written = {name: len((suite.pytester.path / name).read_text()) for name in "abc"}
     assert written == {name: 7 if repeated.endswith(name) else 1 for name in "abc"}
+
+
+def test_a_hang_ahead_is_timed_from_its_beginning(suite):
+    """The supervisor is busy with the reports of the case before, for longer than the next one may take."""
+    hook(
+        suite,
+        """
+            if "test_a" in nodeid:
+                assert appears("b")
+                time.sleep(1.5)
+        """,
+    )
+    source = CASES.replace("def test_c", "    import time; time.sleep(60)\n\n    def test_c")
+    suite.case(source)
+    suite.run_child("--backend=reference", "--isolate", "--hal-report=report.json", "--hal-case-deadline=1")
+    cases = {case["case"]: case for case in json.loads((suite.pytester.path / "report.json").read_text())["cases"]}
+    assert cases["test_it::test_b"]["outcome"] == "hang"
+    assert cases["test_it::test_b"]["seconds"] >= 1.5
+    assert cases["test_it::test_c"]["outcome"] == "pass"
+
+
+def test_a_failed_teardown_is_known_whatever_follows(suite):
+    suite.pytester.makeconftest(
+        """
+        import os
+
+        def pytest_runtest_logfinish(nodeid):
+            if ending:
+                os._exit(7)
+
+        def pytest_configure(config):
+            global ending
+            ending = hasattr(config, "hal_child_input")
+        """
+    )
+    result, _ = run(
+        suite,
+        """
+        import pytest
+
+        @pytest.fixture
+        def thing():
+            yield
+            raise AssertionError("what the teardown saw")
+
+        def test_it(hal_device, thing): ...
+        """,
+    )
+    result.stdout.fnmatch_lines(["*what the teardown saw*"])

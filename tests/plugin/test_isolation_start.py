@@ -112,6 +112,20 @@ def test_a_failed_probe_leaves_no_process(suite, temporary):
     assert "Traceback" not in result.stderr.str()
 
 
+def test_what_plugins_set_before_the_collection_reaches_the_process(suite):
+    suite.pytester.makeconftest(
+        """
+        import os
+
+        def pytest_sessionstart(session):
+            if not hasattr(session.config, "hal_child_input"):
+                os.environ["SET_LATE"] = "yes"
+        """
+    )
+    suite.case("import os\ndef test_it(hal_device):\n    assert os.environ['SET_LATE'] == 'yes'\n")
+    suite.run_child("--backend=reference", "--isolate").assert_outcomes(passed=1)
+
+
 @pytest.mark.parametrize("arguments", [("--no-isolate",), ("--isolate", "--collect-only"), ("--isolate", "-s")])
 def test_no_process_begins_early(suite, arguments):
     """There will be none, or what it prints would be seen."""
