@@ -15,6 +15,7 @@ def matrix_page(document: dict[str, Any], defects: Sequence[Defect]) -> str:
     """Return the page: each defect with who caught it, then clause by clause, then the cases that catch alone."""
     results: dict[str, dict[str, Any]] = document["results"]
     ran = [defect for defect in defects if defect.name in results]
+    missing = [f"`{defect.name}`" for defect in defects if defect.name not in results]
     caught = [defect for defect in ran if results[defect.name]["kills"]]
     lines = [
         "# The zoo: who catches what",
@@ -23,6 +24,7 @@ def matrix_page(document: dict[str, Any], defects: Sequence[Defect]) -> str:
         "",
         f"**{len(caught)} of {len(ran)} defects are caught** by the suite at quick effort.",
         "",
+        *([f"{len(missing)} were not run to the end: {', '.join(missing)}.", ""] if missing else []),
         "| defect | happened in | clauses | caught by | cases | quickest of them |",
         "|---|---|---|---|---|---|",
     ]
