@@ -148,7 +148,7 @@ def test_a_hang_ahead_is_timed_from_its_beginning(suite):
     suite.run_child("--backend=reference", "--isolate", "--hal-report=report.json", "--hal-case-deadline=1")
     cases = {case["case"]: case for case in json.loads((suite.pytester.path / "report.json").read_text())["cases"]}
     assert cases["test_it::test_b"]["outcome"] == "hang"
-    assert cases["test_it::test_b"]["seconds"] >= 1.5
+    assert cases["test_it::test_b"]["seconds"] > 3.5  # the limit, and 3 s for the watchdog
     assert cases["test_it::test_c"]["outcome"] == "pass"
 
 
