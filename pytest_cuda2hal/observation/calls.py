@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as _quoted
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
@@ -16,16 +15,8 @@ from typing import TYPE_CHECKING, Final
 from ..hal import HalError, Timepoint
 from .journal import Journal, current_journal
 from .log import Point
-from .records import (
-    ALLOCATE_BUFFER,
-    HAS_SIGNAL,
-    HAS_WAIT,
-    SUBMISSIONS,
-    TEXT_LENGTH,
-    WAIT,
-    pack_call,
-    pack_wait,
-)
+from .records import CREATE_SEMAPHORE, HAS_SIGNAL, HAS_WAIT, SIGNAL, SUBMISSIONS, TEXT_LENGTH, head_of
+from .slots import CREATING, WAIT_ALL, WAIT_ANY, Slot, brief_head, key_of
 
 if TYPE_CHECKING:
     from .log import Log
@@ -36,19 +27,10 @@ LISTED_POINTS: Final = 32
 Fact = int | str | float | Sequence[Point] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A wait that has not returned."""
-
-    thread: str
-    log: Log
-    timepoints: tuple[Timepoint, ...]
-    #: On ``time.monotonic``.
-    since: float
-
-
 #: The wait that each thread of this process is in, by the thread's identifier.
-WAITS: dict[int, Waiting] = {}
+WAITS: dict[int, WaitCall] = {}
+
+_WAIT_KINDS: Final = {"all": WAIT_ALL, "any": WAIT_ANY}
 
 
 class Calls:
@@ -57,6 +39,12 @@ class Calls:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.device = journal.new_device()
+        #: The key of the device; with a serial number, that of an object.
+        self.key = key_of(self.device)
+        self.signal_head = head_of(SIGNAL, self.device)
+        self.creating_head = brief_head(CREATING, self.key)
+        self.created_head = head_of(CREATE_SEMAPHORE, self.device)
+        self._heads = {call: head_of(kind, self.device) for call, kind in SUBMISSIONS.items()}
 
     def submitting(
         self,
@@ -70,15 +58,15 @@ class Calls:
     ) -> int:
         """Record that this thread begins to submit, when ``accepted`` submissions of the device have been."""
         if type(queue) is int and not latches and len(waits) < 2 and len(signals) < 2:  # by far the most
-            serial = value = signaled = signaled_value = flags = 0
+            head = self._heads[call]
+            serial = value = signaled = signaled_value = 0
             if waits:
-                serial, value, flags = waits[0].serial, waits[0].value, HAS_WAIT
+                point = waits[0]
+                serial, value, head = point.serial, point.value, head | HAS_WAIT
             if signals:
-                signaled, signaled_value, flags = signals[0].serial, signals[0].value, flags | HAS_SIGNAL
-            return self.journal.begin_record(
-                pack_call, SUBMISSIONS[call], self.device, serial, value, what, flags,
-                signaled_value, signaled, queue, accepted,
-            )  # fmt: skip
+                point = signals[0]
+                signaled, signaled_value, head = point.serial, point.value, head | HAS_SIGNAL
+            return self.journal.begin_submission(head, what, serial, value, signaled_value, signaled, queue, accepted)
         # What is not an int, by a slip of the case's, is written as a text, so that the entry can be read.
         number = queue if type(queue) is int else _quoted(repr(queue)[:TEXT_LENGTH])
         held = f',"h":{list(latches[:LISTED_POINTS])}' if latches else ""
@@ -87,27 +75,39 @@ class Calls:
         return self.journal.begin("submit", self.device, facts)
 
     def waiting(self, timepoints: Sequence[Timepoint], mode: str, timeout: float | None) -> int:
-        """Record that this thread begins to wait."""
-        if len(timepoints) == 1 and (serial := getattr(timepoints[0].semaphore, "serial", None)) is not None:
-            seconds = math.nan if timeout is None else timeout
-            value = timepoints[0].value
-            return self.journal.begin_record(pack_wait, WAIT, self.device, serial, value, mode, 0, seconds)
+        """Record, by an entry, that this thread begins to wait; return the number of the call."""
         return self.journal.begin("wait", self.device, facts_text(w=points_of(timepoints), m=mode, to=timeout))
 
-    def call(self, kind: int, serial: int = 0, value: int = 0) -> Call:
+    def call(self, kind: int, serial: int) -> Call:
         """Record that this thread begins a call of a kind that has records; return what records its end."""
-        return Call(self, self.journal.begin_record(pack_call, kind, self.device, serial, value))
+        return Call(self, self.journal.begin_call(head_of(kind, self.device), serial))
+
+    def creating(self, initial_value: int) -> int:
+        """Record, by an entry, that this thread begins to create a semaphore."""
+        return self.journal.begin("create_semaphore", self.device, facts_text(v=initial_value))
 
     def allocating(self, size: object) -> Call:
         """Record that this thread begins to allocate a buffer, of whatever a case may take for a size."""
-        if type(size) is int:
-            return self.call(ALLOCATE_BUFFER, value=size)
         return Call(self, self.journal.begin("allocate_buffer", self.device, facts_text(a=repr(size))))
+
+    def made(self, call: int, serial: int, name: str | None) -> None:
+        """Record that a call is over, and what it made."""
+        self.journal.end(call, facts_text(s=serial, name=name))
+
+    def ended(self, call: int, error: BaseException | None) -> None:
+        """Record that a call is over, and what it raised, if it did."""
+        if error is None:
+            self.journal.end(call)
+        else:
+            self.raised(call, error)
 
     def raised(self, call: int, error: BaseException) -> None:
         """Record that a call is over, and what it raised."""
-        text = str(error) if isinstance(error, HalError) else f"{type(error).__name__}: {error}"
-        self.journal.end(call, f',"x":{_quoted(text[:TEXT_LENGTH])}')
+        self.journal.end(call, f',"x":{_quoted(_error_text(error))}')
+
+    def refused(self, operation: str, since: float, facts: str, error: BaseException) -> None:
+        """Record a call that had no entry, and what it raised."""
+        self.journal.write_refused(operation, self.device, since, facts, _error_text(error))
 
     def named(self, names: Iterable[tuple[int, str]]) -> None:
         """Record what the case calls some of its objects, by serial number."""
@@ -120,6 +120,11 @@ def calls_of_new_device() -> Calls | None:
     """Return what a device being opened reports its calls to."""
     journal = current_journal()
     return None if journal is None else Calls(journal)
+
+
+def _error_text(error: BaseException) -> str:
+    text = str(error) if isinstance(error, HalError) else f"{type(error).__name__}: {error}"
+    return text[:TEXT_LENGTH]
 
 
 def _points_text(key: str, points: Sequence[Point]) -> str:
@@ -150,8 +155,8 @@ class Call:
 
     def __init__(self, calls: Calls, number: int) -> None:
         self._calls, self._id = calls, number
-        #: What it made: serial number, value of a semaphore, name.
-        self.made: tuple[int, int | None, str | None] | None = None
+        #: What it made: serial number and name.
+        self.made: tuple[int, str | None] | None = None
 
     def __enter__(self) -> Call:
         return self
@@ -159,12 +164,10 @@ class Call:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is not None:
-            self._calls.raised(self._id, error)
-        elif self.made is not None:
-            self._calls.journal.end_making(self._id, *self.made)
+        if error is None and self.made is not None:
+            self._calls.made(self._id, *self.made)
         else:
-            self._calls.journal.end(self._id)
+            self._calls.ended(self._id, error)
 
 
 #: What there is instead of a :class:`Call` where there is no journal.
@@ -181,30 +184,48 @@ def in_call(calls: Calls | None, operation: str, **facts: Fact) -> AbstractConte
 class WaitCall:
     """A wait in progress, as a context manager: known to this process, and to the journal if there is one."""
 
-    __slots__ = ("_calls", "_id", "_mode", "_timeout", "_waiting")
+    __slots__ = ("_calls", "_id", "_key", "_mode", "_slot", "_timeout", "log", "since", "timepoints")
 
     def __init__(
         self, log: Log, calls: Calls | None, timepoints: tuple[Timepoint, ...], mode: str, timeout: float | None
     ) -> None:
-        self._waiting = Waiting(threading.current_thread().name, log, timepoints, time.monotonic())
+        self.log = log
+        self.timepoints = timepoints
+        #: On ``time.monotonic``.
+        self.since = time.monotonic()
         self._calls, self._mode, self._timeout = calls, mode, timeout
-        self._id = 0
 
     def __enter__(self) -> None:
-        WAITS[threading.get_ident()] = self._waiting
-        if self._calls is not None:
-            self._id = self._calls.waiting(self._waiting.timepoints, self._mode, self._timeout)
+        WAITS[threading.get_ident()] = self
+        calls, timeout = self._calls, self._timeout
+        if calls is None:
+            return
+        self._slot: Slot | None = None
+        if len(self.timepoints) == 1:
+            (point,) = self.timepoints
+            self._key = getattr(point.semaphore, "journal_key", 0)
+            if self._key:
+                head = brief_head(_WAIT_KINDS[self._mode], self._key)
+                seconds = math.nan if timeout is None else timeout
+                self._slot = calls.journal.begin_brief(head, point.value, self.since, seconds)
+        if self._slot is None:
+            self._id = calls.waiting(self.timepoints, self._mode, timeout)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         WAITS.pop(threading.get_ident(), None)
-        if self._calls is None:
+        calls = self._calls
+        if calls is None:
             return
-        if error is None:
-            self._calls.journal.end(self._id)
+        if self._slot is None:
+            calls.ended(self._id, error)
+        elif error is None:
+            calls.journal.end_wait(self._slot, self._key, self.timepoints[0].value)
         else:
-            self._calls.raised(self._id, error)
+            facts = facts_text(w=points_of(self.timepoints), m=self._mode, to=self._timeout)
+            calls.refused("wait", self.since, facts, error)
+            calls.journal.end_brief(self._slot)
 
 
 def points_of(timepoints: Iterable[Timepoint]) -> tuple[Point, ...]:

@@ -36,8 +36,7 @@ from .commands import ObservedLatch as ObservedLatch
 from .log import Log
 from .naming import assigned_name
 from .order import SubmissionOrder
-from .records import CREATE_SEMAPHORE
-from .semaphores import CASE_DEADLINE, ObservedSemaphore, _CaseDeadline, hang_message
+from .semaphores import CASE_DEADLINE, ObservedSemaphore, _CaseDeadline, created, hang_message
 
 
 class LentLists(NamedTuple):
@@ -132,21 +131,14 @@ class ObservedDevice(Device):
 
     def make_semaphore(self, initial_value: int, name: str | None) -> ObservedSemaphore:
         """Create a semaphore that the case calls ``name``; ``None`` if that is told later, or not known."""
-        initial_value = checked_value(initial_value)
-        calls = self.calls
-        if calls is None:
-            return ObservedSemaphore(self, self.inner.create_semaphore(initial_value))
-        with calls.call(CREATE_SEMAPHORE, value=initial_value) as call:
-            made = ObservedSemaphore(self, self.inner.create_semaphore(initial_value))
-            call.made = made.serial, initial_value, name
-        return made
+        return created(self, checked_value(initial_value), name)
 
     def allocate_buffer(self, size: int) -> ObservedBuffer:
         calls = self.calls
         with UNRECORDED if calls is None else calls.allocating(size) as call:
             made = ObservedBuffer(self, self.inner.allocate_buffer(size))
             if call is not None:
-                call.made = made.serial, None, assigned_name()
+                call.made = made.serial, assigned_name()
         return made
 
     def create_latch(self) -> ObservedLatch:
@@ -154,7 +146,7 @@ class ObservedDevice(Device):
         with in_call(self.calls, "create_latch") as call:
             latch = ObservedLatch(self.inner.create_latch(), self.log.new_serial(), self.calls)
             if call is not None:
-                call.made = latch.serial, None, assigned_name()
+                call.made = latch.serial, assigned_name()
         self.latches.add(latch)
         return latch
 

@@ -46,8 +46,12 @@ class History:
                 self._ended[entry["e"]] = entry
             elif "i" in entry:
                 self._begun[entry["i"]] = entry
+                if "x" in entry:
+                    self._ended[entry["i"]] = entry
             elif entry.get("o") == "names":
                 self._names.update({(entry["d"], serial): name for serial, name in entry["n"]})
+        for (device, serial), value in content.values.items():
+            self._saw(device, serial, value)
         self._in_progress = self._calls_in_progress()
         self._numbers = self._submission_numbers()
         devices = {entry.get("d") for entry in self._begun.values()}
@@ -56,14 +60,26 @@ class History:
             self._note(call, entry, self._ended.get(call, {}), in_progress=call in self._in_progress)
 
     def _calls_in_progress(self) -> list[int]:
-        """Return the calls that threads were in, and those around them, in the order in which they began."""
+        """Return the calls that threads were in, and those around them, in the order in which they began.
+
+        Those without an entry get one here, under a negative number.
+        """
         found = {call for call, entry in self._begun.items() if "u" in entry and call not in self._ended}
         for thread in self._content.threads:
             call = thread.call
             while call in self._begun:
                 found.add(call)
                 call = self._begun[call].get("p", 0)
-        return sorted(found)
+        briefs = [thread.brief for thread in self._content.threads if thread.brief is not None]
+        for number, brief in enumerate(briefs, 1):
+            self._begun[-number] = brief
+            found.add(-number)
+        return sorted(found, key=self._began)
+
+    def _began(self, call: int) -> tuple[bool, float, int]:
+        """Return by what calls are ordered: queries, of which the time is not known, come last."""
+        moment = self._begun[call]["t"]
+        return moment is None, moment or 0.0, call
 
     def _submission_numbers(self) -> dict[int, int]:
         """Return the numbers of the accepted submissions, in the order in which they began."""
@@ -80,11 +96,12 @@ class History:
         device, serial = entry["d"], entry.get("s")
         refused = "x" in end
         done = not refused and not in_progress
-        if end.get("name"):
-            self._names[device, end["s"]] = end["name"]
+        made = entry if "name" in entry else end
+        if made.get("name"):
+            self._names[device, made["s"]] = made["name"]
         match entry.get("o"):
-            case "create_semaphore" if "v" in end:
-                self._saw(device, end["s"], end["v"])
+            case "create_semaphore" if "s" in made:
+                self._saw(device, made["s"], entry["v"])
             case "signal" if done and isinstance(serial, int):
                 self._saw(device, serial, entry["v"])
             case "signal" if not refused and isinstance(serial, int):
@@ -166,18 +183,16 @@ class History:
                     max(0, entry.get("wn", 0) - len(entry["w"])) if is_wait else 0,
                 )
             )
-        found += [
-            Waiter(thread.name, State.IN_PROGRESS, f"query({self._name(*thread.query)})", None)
-            for thread in self._content.threads
-            if thread.query is not None
-        ]
         return found
 
     # --- words
 
     def last_operations(self, count: int) -> list[str]:
-        """Return a line for each of the last calls that began, oldest first, with what became of it."""
-        calls = sorted(self._begun)[-count:] if count > 0 else []
+        """Return a line for each of the last calls, oldest first, with what became of it.
+
+        Queries, and waits for one timepoint that came, are left out: they changed nothing.
+        """
+        calls = sorted(self._begun, key=self._began)[-count:] if count > 0 else []
         lines = []
         for call in calls:
             entry, end = self._begun[call], self._ended.get(call, {})
@@ -205,6 +220,8 @@ class History:
                 return f"wait({'any of ' if entry['m'] == 'any' else ''}{listed})"
             case "signal":
                 return f"signal({self._name(device, entry['s'])}@{entry['v']})"
+            case "query":
+                return f"query({self._name(device, entry['s'])})"
             case "fail":
                 return f"fail({self._name(device, entry['s'])})"
             case "open":
@@ -227,8 +244,8 @@ class History:
     def _points(self, entry: Entry) -> list[SeenPoint]:
         return [SeenPoint(entry["d"], serial, value) for serial, value in entry["w"]]
 
-    def _since(self, entry: Entry) -> float:
-        return float(max(0.0, self._content.read_at - entry["t"] / 1000))
+    def _since(self, entry: Entry) -> float | None:
+        return None if entry["t"] is None else float(max(0.0, self._content.read_at - entry["t"] / 1000))
 
     def _name(self, device: int, serial: int, kind: str = "semaphore") -> str:
         made_up = f"{kind}#{serial}" + (f" of device {device}" if self._many_devices else "")

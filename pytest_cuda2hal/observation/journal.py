@@ -1,11 +1,12 @@
 """A journal of the calls of a case, in a file that outlives the process: what was going on when it died or hung.
 
 The file is mapped into memory, so an entry costs no system call, and what was written is there for another process to
-read whatever becomes of the writer. It has a fixed size: a header, a slot per thread, a table of texts, and two rings
-in which the newest entries overwrite the oldest. The calls that a case makes by the thousand are records of fixed size,
-written without a lock (:mod:`.records`); all else is a line of its own: a checksum, a number and compact JSON. Entries
-of both rings are numbered together. A slot has the number of the call that its thread is in, so that a call which
-returns, as nearly all do, needs no second entry.
+read whatever becomes of the writer. It has a fixed size: a header, a slot per thread, a table of the values that waits
+have seen, a table of texts, and two rings in which the newest entries overwrite the oldest. The calls that a case makes
+by the thousand are records of fixed size, written without a lock (:mod:`.records`); all else is a line of its own: a
+checksum, a number and compact JSON. Entries of both rings are numbered together. A slot has the number of the call that
+its thread is in, so that a call which returns, as nearly all do, needs no second entry; a call of which nobody asks
+when it is over has a place in the slot, and no entry at all (:mod:`.slots`).
 """
 
 from __future__ import annotations
@@ -22,39 +23,28 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import Any, Final
 
+from .journal_tables import TextTable, ValueTable
 from .reading import (
     AT_CAPACITY,
     AT_CASE,
     AT_CASE_NUMBER,
+    AT_DEVICES,
     AT_MAGIC,
     AT_POSITION,
     AT_RECORDS,
     AT_TEXTS,
-    AT_TEXTS_END,
-    DEVICE_SHIFT,
+    AT_VALUES,
     MAGIC,
-    QUERY,
-    SLOT_BYTES,
-    SLOTS,
-    TEXTS_AT,
-    WORD,
-    WORDS,
+    SEEN_BYTES,
+    SLOTS_AT,
+    VALUES_AT,
     checked_line,
 )
 from .reading import JournalContent as JournalContent
-from .reading import ThreadState as ThreadState
 from .reading import read_journal as read_journal
-from .records import (
-    HAS_VALUE,
-    MADE,
-    NAME_LENGTH,
-    RECORD_BYTES,
-    TEXT_LENGTH,
-    WITHOUT_SLOT,
-    entry_of,
-    pack_call,
-    read_record,
-)
+from .records import RECORD_BYTES, entry_of, pack_short, pack_submission, read_record
+from .slots import NAME_AT, SLOT_BYTES, SLOTS, WORD, Slot, ThisThread, pack_brief
+from .slots import ThreadState as ThreadState
 
 #: Bytes of a journal, unless told otherwise.
 DEFAULT_SIZE: Final = 2**21
@@ -64,52 +54,38 @@ _LINE_EXTRA: Final = 32
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
-class _Slot:
-    """What one thread is in: the numbers of its calls, the innermost last. Written by that thread only."""
-
-    __slots__ = ("calls", "flags", "head", "name", "word")
-
-    def __init__(self, word: int, name: str) -> None:
-        self.word = word  #: where the journal has it; 0 for nowhere
-        self.name = name[:NAME_LENGTH]
-        self.flags = 0 if word else WITHOUT_SLOT
-        self.head = f'"T":{quoted(self.name)}' + ("" if word else ',"u":1')
-        self.calls: list[int] = []
-
-
-class _ThisThread(threading.local):
-    slot: _Slot | None = None
-
-
 class Journal:
     """The writing end, one per process. Thread-safe; :meth:`close` only when nobody writes any more."""
 
     def __init__(self, mapped: mmap.mmap) -> None:
         self._mapped = mapped
-        room = len(mapped) - TEXTS_AT
-        self._texts_bytes = room // 8 // RECORD_BYTES * RECORD_BYTES
+        room = len(mapped) - VALUES_AT
+        values = room // 32 // SEEN_BYTES
+        self._texts_at = VALUES_AT + values * SEEN_BYTES
+        texts_bytes = room // 8 // RECORD_BYTES * RECORD_BYTES
         self._records = room // 2 // RECORD_BYTES
-        self._records_at = TEXTS_AT + self._texts_bytes
-        self._words = memoryview(mapped)[:TEXTS_AT].cast("Q")
+        self._records_at = self._texts_at + texts_bytes
+        self._words = memoryview(mapped)[: self._texts_at].cast("Q")
+        self._values = ValueTable(self._words, VALUES_AT // WORD, values)
+        self._texts = TextTable(mapped, self._words, self._texts_at, texts_bytes)
         self._ring = memoryview(mapped)[self._records_at + self._records * RECORD_BYTES :]
         self._capacity = len(self._ring)
         self._position = 0
         # Reentrant: what a signal handler of the case does must not wait for the entry that it interrupted.
         self._lock = threading.RLock()
         self._numbers = itertools.count(1)
-        self._devices = itertools.count(1)
-        self._this = _ThisThread()
+        self._device_count = 0
+        self._this = ThisThread()
         # By thread identifier, which a new thread has from one that is gone: its slot becomes the new one's.
-        self._slots: dict[int, _Slot] = {}
+        self._slots: dict[int, Slot] = {}
         #: The calls in progress that have a line: its JSON.
         self._lines: dict[int, str] = {}
         #: The number at which the records of calls in progress are to be saved from being overwritten.
         self._save_at = self._records // 4
-        self._text_ids = itertools.count(1)
-        self._texts: dict[str | None, int] = {None: 0}
         self._words[AT_CAPACITY] = self._capacity
         self._words[AT_RECORDS] = self._records
-        self._words[AT_TEXTS] = self._texts_bytes
+        self._words[AT_TEXTS] = texts_bytes
+        self._words[AT_VALUES] = values
         self._words[AT_MAGIC] = MAGIC
 
     @classmethod
@@ -119,8 +95,8 @@ class Journal:
         :raises ValueError: there would be no room for entries.
         :raises OSError: there is no room for the file.
         """
-        if size < 2 * TEXTS_AT:
-            raise ValueError(f"a journal has at least {2 * TEXTS_AT} bytes, not {size}")
+        if size < 2 * VALUES_AT:
+            raise ValueError(f"a journal has at least {2 * VALUES_AT} bytes, not {size}")
         with path.open("w+b") as file:
             file.write(bytes(size))  # every page: where none is left to write to, the case would seem to crash
             file.flush()
@@ -130,8 +106,10 @@ class Journal:
         """Write nowhere any more: for a process that was forked, whose entries would mix with those of its parent."""
         self._lock = threading.RLock()
         self._mapped = mmap.mmap(-1, len(self._mapped))
-        self._words = memoryview(self._mapped)[:TEXTS_AT].cast("Q")
+        self._words = memoryview(self._mapped)[: self._texts_at].cast("Q")
         self._ring = memoryview(self._mapped)[-self._capacity :]
+        self._values = ValueTable(self._words, VALUES_AT // WORD, (self._texts_at - VALUES_AT) // SEEN_BYTES)
+        self._texts = TextTable(self._mapped, self._words, self._texts_at, self._records_at - self._texts_at)
 
     def close(self) -> None:
         """Let go of the file; what was written stays."""
@@ -142,20 +120,24 @@ class Journal:
     def begin_case(self, case_id: str) -> None:
         """Begin with a case: everything before it is forgotten."""
         with self._lock:
-            self._devices = itertools.count(1)
             self._save_calls_in_progress(self._save_at)
             number = next(self._numbers)
             self._save_at = number + self._records // 4
             self._words[AT_CASE_NUMBER] = number
             self._words[AT_CASE] = self._position
-            # A thread that still writes with an old number of a text finds no reader for it, rather than a wrong text.
-            self._texts = {None: 0}
-            self._words[AT_TEXTS_END] = 0
+            self._words[AT_DEVICES] = self._device_count
+            self._texts.clear()
+            self._values.clear()
+            for slot in self._slots.values():  # of a thread that is late, or of a call that an exception cut short
+                if slot.head_word:
+                    self._words[slot.head_word] = 0
             self._append(_encode({"o": "case", "case": case_id[:1000]}), number)
 
     def new_device(self) -> int:
-        """Return a number for a device, unique within the case."""
-        return next(self._devices)
+        """Return a number for a device, unique within the process: a late thread of a case may still use an old one."""
+        with self._lock:
+            self._device_count += 1
+            return self._device_count
 
     def write(self, entry: Mapping[str, Any]) -> None:
         """Append an entry of plain data. One that would fill an eighth of the lines' ring is left out."""
@@ -169,36 +151,28 @@ class Journal:
         ``facts`` is JSON text to follow, as in ``,"s":7``.
         """
         slot = self._this.slot or self._new_slot()
-        calls = slot.calls
-        inside = f',"p":{calls[-1]}' if calls else ""
         moment = monotonic_ns() // 1_000_000
         with self._lock:
             call = next(self._numbers)
-            text = f'{{"i":{call},"o":"{operation}","d":{device},"t":{moment},{slot.head}{inside}{facts}}}'
-            self._lines[call] = text
-            calls.append(call)
+            text = self._lines[call] = slot.line(call, operation, device, moment, facts)
+            slot.calls.append(call)
             if slot.word:
                 self._words[slot.word] = call
             self._append(text, call)
         return call
 
-    def begin_record(
-        self,
-        pack: Callable[..., None],
-        kind: int,
-        device: int,
-        serial: int,
-        value: int,
-        text: str | None = None,
-        flags: int = 0,
-        more: float = 0,
-        signals: int = 0,
-        queue: int = 0,
-        accepted: int = 0,
-    ) -> int:
-        """Do what :meth:`begin` does, by a record; ``pack`` writes those of the kind."""
-        # Called so often that it takes no lock, has no list of arguments to build, and leaves what is unusual to
-        # exceptions.
+    def write_refused(self, operation: str, device: int, since: float, facts: str, error: str) -> None:
+        """Append an entry: a call of this thread that began at ``since``, by ``time.monotonic``, raised an error."""
+        slot = self._this.slot or self._new_slot()
+        number = next(self._numbers)
+        facts += f',"x":{quoted(error)}'
+        self._append(slot.line(number, operation, device, int(since * 1000), facts), number)
+
+    # These are called so often that they take no lock, have no list of arguments to build, and leave what is unusual
+    # to exceptions.
+
+    def begin_call(self, head: int, serial: int = 0, value: int = 0) -> int:
+        """Do what :meth:`begin` does, by a record of the kind that ``head`` says."""
         slot = self._this.slot or self._new_slot()
         call = next(self._numbers)
         if call >= self._save_at:
@@ -206,23 +180,75 @@ class Journal:
         calls = slot.calls
         parent = calls[-1] if calls else 0
         calls.append(call)
-        flags |= slot.flags
         if slot.word:
             self._words[slot.word] = call
+        else:
+            head |= slot.flags
         moment = monotonic_ns()
         try:
-            ids = self._texts
-            pack(
+            pack_short(
                 self._mapped, self._records_at + call % self._records * RECORD_BYTES,
-                call, parent, kind, flags, device, ids[slot.name], moment, ids[text], serial, value,
-                more, signals, queue, accepted, call,
+                call, parent, head, self._texts.ids[slot.name], moment, 0, serial, value, call,
+            )  # fmt: skip
+        except (KeyError, struct.error):
+            self._write_unusual(pack_short, call, parent, head, slot.name, moment, None, serial, value)
+        return call
+
+    def begin_submission(
+        self,
+        head: int,
+        what: str,
+        serial: int,
+        value: int,
+        signaled_value: int,
+        signaled: int,
+        queue: int,
+        accepted: int,
+    ) -> int:
+        """Do what :meth:`begin` does for a submission that fits a record."""
+        slot = self._this.slot or self._new_slot()
+        call = next(self._numbers)
+        if call >= self._save_at:
+            self._save_calls_in_progress(call)
+        calls = slot.calls
+        parent = calls[-1] if calls else 0
+        calls.append(call)
+        if slot.word:
+            self._words[slot.word] = call
+        else:
+            head |= slot.flags
+        moment = monotonic_ns()
+        try:
+            ids = self._texts.ids
+            pack_submission(
+                self._mapped, self._records_at + call % self._records * RECORD_BYTES,
+                call, parent, head, ids[slot.name], moment, ids[what], serial, value,
+                signaled_value, signaled, queue, accepted, call,
             )  # fmt: skip
         except (KeyError, struct.error):
             self._write_unusual(
-                pack, call, parent, kind, flags, device, slot.name, moment, text, serial, value,
-                more, signals, queue, accepted,
+                pack_submission, call, parent, head, slot.name, moment, what, serial, value,
+                signaled_value, signaled, queue, accepted,
             )  # fmt: skip
         return call
+
+    def write_made(self, head: int, serial: int, value: int, name: str | None) -> None:
+        """Append the record of a call that is over, and made an object."""
+        slot = self._this.slot or self._new_slot()
+        number = next(self._numbers)
+        if number >= self._save_at:
+            self._save_calls_in_progress(number)
+        parent = slot.calls[-1] if slot.calls else 0
+        moment = monotonic_ns()
+        try:
+            ids = self._texts.ids
+            pack_short(
+                self._mapped, self._records_at + number % self._records * RECORD_BYTES,
+                number, parent, head, ids[slot.name], moment, ids[name], serial, value, number,
+            )  # fmt: skip
+        except (KeyError, struct.error):
+            self._write_unusual(pack_short, number, parent, head, slot.name, moment, name, serial, value)
+            self._lines.pop(number, None)
 
     def end(self, call: int, facts: str = "") -> None:
         """Note that the call which this thread began last is over; ``facts`` make an entry of it, as for an error."""
@@ -237,45 +263,56 @@ class Journal:
         if call in self._lines:
             self._lines.pop(call, None)  # another thread may have been faster
 
-    def end_making(self, call: int, serial: int, value: int | None, name: str | None) -> None:
-        """Do what :meth:`end` does for a call that made an object, and write which."""
-        number = next(self._numbers)
-        flags = 0 if value is None else HAS_VALUE
-        at = self._records_at + number % self._records * RECORD_BYTES
-        rest = serial, value or 0, 0, 0, 0, 0
-        try:
-            pack_call(self._mapped, at, number, call, MADE, flags, 0, 0, 0, self._texts[name], *rest, number)
-        except (KeyError, struct.error):
-            self._write_unusual(pack_call, number, call, MADE, flags, 0, None, 0, name, *rest)
-        self.end(call)
-
-    def begin_query(self, device: int, serial: int) -> None:
-        """Note, without an entry, that this thread queries a semaphore."""
+    def begin_query(self, head: int) -> Slot | None:
+        """Do what :meth:`begin_brief` does for a query, of which the head tells everything."""
         slot = self._this.slot or self._new_slot()
-        if slot.word:
-            self._words[slot.word] = QUERY | device << DEVICE_SHIFT | serial
+        word = slot.head_word
+        if not word or self._words[word]:
+            return None
+        try:
+            self._words[word] = head
+        except ValueError:  # a device beyond all numbers
+            return None
+        return slot
 
-    def end_query(self) -> None:
-        """Note that the query is over."""
-        slot = self._this.slot
-        if slot is not None and slot.word:
-            self._words[slot.word] = slot.calls[-1] if slot.calls else 0
+    def begin_brief(self, head: int, value: int, since: float, timeout: float = 0) -> Slot | None:
+        """Note, without an entry, that this thread begins a call (:mod:`.slots`), ``since`` by ``time.monotonic``.
+
+        Return what to end it by; ``None`` if there is no place for it, as when it was called from a signal handler in
+        such a call. What an exception out of nowhere leaves unended is forgotten as the next case begins.
+        """
+        slot = self._this.slot or self._new_slot()
+        if not slot.head_word or self._words[slot.head_word]:
+            return None
+        try:
+            pack_brief(self._mapped, slot.brief_at, value, since, timeout, head)
+        except struct.error:
+            return None
+        return slot
+
+    def end_brief(self, slot: Slot) -> None:
+        """Note that the call without an entry is over."""
+        self._words[slot.head_word] = 0
+
+    def end_wait(self, slot: Slot, key: int, value: int) -> None:
+        """The same for a wait that came: the semaphore has reached the value."""
+        self._values.saw(key, value)
+        self._words[slot.head_word] = 0
 
     # --- inside
 
-    def _new_slot(self) -> _Slot:
+    def _new_slot(self) -> Slot:
         ident, name = threading.get_ident(), threading.current_thread().name
         with self._lock:
             before, number = self._slots.get(ident), len(self._slots)
             if before is not None:
-                word = before.word
+                at = before.word * WORD
             else:
-                word = WORDS + number * SLOT_BYTES // WORD if number < SLOTS else 0
-            slot = self._slots[ident] = self._this.slot = _Slot(word, name)
-            if word:
-                self._words[word] = 0
-                shown = name.encode(errors="replace")[: SLOT_BYTES - WORD].ljust(SLOT_BYTES - WORD, b"\0")
-                self._mapped[(word + 1) * WORD : word * WORD + SLOT_BYTES] = shown
+                at = SLOTS_AT + number * SLOT_BYTES if number < SLOTS else 0
+            slot = self._slots[ident] = self._this.slot = Slot(at, name)
+            if at:
+                shown = name.encode(errors="replace")[: SLOT_BYTES - NAME_AT]
+                self._mapped[at : at + SLOT_BYTES] = bytes(NAME_AT) + shown.ljust(SLOT_BYTES - NAME_AT, b"\0")
         return slot
 
     def _write_unusual(
@@ -283,39 +320,23 @@ class Journal:
         pack: Callable[..., None],
         number: int,
         parent: int,
-        kind: int,
-        flags: int,
-        device: int,
-        thread: str | None,
+        head: int,
+        thread: str,
         moment: int,
         text: str | None,
-        *more: Any,
+        *more: int,
     ) -> None:
         """Write a record that has a new text; as a line, if it fits no record or its text no table."""
-        ids = self._text_id(thread), self._text_id(text)
+        with self._lock:
+            ids = self._texts.add(thread), self._texts.add(text)
         if ids[0] is not None and ids[1] is not None:
             at = self._records_at + number % self._records * RECORD_BYTES
             with suppress(struct.error):
-                pack(self._mapped, at, number, parent, kind, flags, device, ids[0], moment, ids[1], *more, number)
+                pack(self._mapped, at, number, parent, head, ids[0], moment, ids[1], *more, number)
                 return
-        entry = _encode(entry_of(number, parent, kind, flags, device, thread, moment, text, *more))
-        if kind != MADE:
-            self._lines[number] = entry
+        entry = _encode(entry_of(number, parent, head, thread, moment, text, *more))
+        self._lines[number] = entry
         self._append(entry, number)
-
-    def _text_id(self, text: str | None) -> int | None:
-        """Return the number of a text in the table; ``None`` if there is no room for it."""
-        with self._lock:
-            found = self._texts.get(text)
-            if found is None and text is not None:
-                number = next(self._text_ids)
-                line = checked_line(number, quoted(text[:TEXT_LENGTH]))
-                end = self._words[AT_TEXTS_END] + len(line)
-                if end <= self._texts_bytes:
-                    self._mapped[TEXTS_AT + end - len(line) : TEXTS_AT + end] = line
-                    self._words[AT_TEXTS_END] = end
-                    found = self._texts[text] = number
-            return found
 
     def _append(self, text: str, number: int = 0) -> None:
         """Append a line, under a number of its own or the one given."""
@@ -352,7 +373,7 @@ class Journal:
         calls = {call for slot in list(self._slots.values()) for call in list(slot.calls)}
         for call in set(self._lines) - calls:
             self._lines.pop(call, None)
-        texts = {number: text for text, number in self._texts.items()}
+        texts = {number: text for text, number in self._texts.ids.items()}
         saved = []
         for call in sorted(calls - set(self._lines)):
             found = read_record(self._mapped, self._records_at + call % self._records * RECORD_BYTES, texts)

@@ -5,30 +5,30 @@ from __future__ import annotations
 import json
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
 from .records import RECORD_BYTES, read_record
+from .slots import SLOT_BYTES, SLOTS, WORD, ThreadState, object_of, read_slots
 
-#: How many threads of a process have a slot; a call of another has two entries instead.
-SLOTS: Final = 256
-
-MAGIC: Final = int.from_bytes(b"HALJRNL2", "little")
-# The header is of 64-bit words, so that a word is either old or new, however the process dies.
-WORD: Final = 8
-WORDS: Final = 8
+MAGIC: Final = int.from_bytes(b"HALJRNL3", "little")
+WORDS: Final = 11
 # Bytes of the lines' ring, where it stands, where it stood as the case began; the number of the case's entry,
-# how many records there are, bytes of the table of texts, and of it in use.
-AT_MAGIC, AT_CAPACITY, AT_POSITION, AT_CASE, AT_CASE_NUMBER, AT_RECORDS, AT_TEXTS, AT_TEXTS_END = range(WORDS)
-SLOT_BYTES: Final = 64
-#: Where the table of texts begins, after the slots; then come the records, then the lines.
-TEXTS_AT: Final = WORDS * WORD + SLOTS * SLOT_BYTES
-QUERY: Final = 1 << 63
-DEVICE_SHIFT: Final = 48
+# how many records there are, bytes of the table of texts, and of it in use; how many values there are, and
+# whether one of the case had to give way to another; how many devices there were before the case.
+AT_MAGIC, AT_CAPACITY, AT_POSITION, AT_CASE, AT_CASE_NUMBER, AT_RECORDS = range(6)
+AT_TEXTS, AT_TEXTS_END, AT_VALUES, AT_EVICTED, AT_DEVICES = range(6, WORDS)
+SLOTS_AT: Final = WORDS * WORD
+#: Where the values begin that were seen, after the slots; then come the texts, the records, and the lines.
+VALUES_AT: Final = SLOTS_AT + SLOTS * SLOT_BYTES
+#: Words of a value: itself, and the semaphore that had it, by its key.
+SEEN_WORDS: Final = 2
+_SEEN: Final = struct.Struct(f"@{SEEN_WORDS}Q")
+SEEN_BYTES: Final = _SEEN.size
 _CHECKSUM_DIGITS: Final = 8
 _NUMBER_DIGITS: Final = 16
 
@@ -37,17 +37,6 @@ def checked_line(number: int, text: str) -> bytes:
     """Return JSON of ASCII characters as a numbered line that can be told from damaged ones."""
     data = b"%016x%b" % (number, text.encode("ascii"))
     return b"%08x%b\n" % (crc32(data), data)
-
-
-@dataclass(frozen=True, slots=True)
-class ThreadState:
-    """A thread that was in something."""
-
-    name: str
-    #: The number of the innermost call that it was in, 0 for none.
-    call: int
-    #: The semaphore that it was querying: numbers of the device and of the object.
-    query: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +50,8 @@ class JournalContent:
     #: Whether entries of the case may be missing: overwritten by newer ones, or unreadable.
     lost: bool = False
     threads: tuple[ThreadState, ...] = ()
+    #: The largest values that waits for one timepoint have seen, by the numbers of device and semaphore.
+    values: Mapping[tuple[int, int], int] = field(default_factory=dict)
     #: ``time.monotonic()`` of the reading; entries carry the same clock, in milliseconds.
     read_at: float = 0.0
 
@@ -74,12 +65,13 @@ def read_journal(path: Path) -> JournalContent:
         data = path.read_bytes()
     except OSError:
         return JournalContent(read_at=time.monotonic())
-    words = struct.unpack_from(f"={WORDS}Q", data) if len(data) > TEXTS_AT else (0,) * WORDS
+    words = struct.unpack_from(f"@{WORDS}Q", data) if len(data) > VALUES_AT else (0,) * WORDS
     if words[AT_MAGIC] != MAGIC:
         return JournalContent(lost=bool(data), read_at=time.monotonic())
     capacity, position, begin = words[AT_CAPACITY], words[AT_POSITION], words[AT_CASE]
-    ring_at = TEXTS_AT + words[AT_TEXTS] + words[AT_RECORDS] * RECORD_BYTES
-    ring = data[ring_at:]
+    texts_at = VALUES_AT + words[AT_VALUES] * SEEN_BYTES
+    records_at = texts_at + words[AT_TEXTS]
+    ring = data[records_at + words[AT_RECORDS] * RECORD_BYTES :]
     damaged = not ring or len(ring) != capacity or begin > position
     oldest = max(begin, position - capacity)
     if not damaged:
@@ -89,7 +81,8 @@ def read_journal(path: Path) -> JournalContent:
     entries = {number: entry for number, entry in lines if isinstance(entry, dict)}
     # The end of a call that raised is a line, so of calls older than the lines it is not known what became of them.
     known_from = lines[0][0] if lines and oldest > begin and not damaged else 0
-    for number, entry in _records(data, words):
+    texts = data[texts_at : texts_at + min(words[AT_TEXTS], words[AT_TEXTS_END])]
+    for number, entry in _records(data, records_at, words[AT_RECORDS], texts):
         if number >= known_from:
             entries.setdefault(number, entry)
     case_number = words[AT_CASE_NUMBER]
@@ -97,13 +90,29 @@ def read_journal(path: Path) -> JournalContent:
     if not damaged:
         entries = {number: entry for number, entry in entries.items() if number > case_number}
     numbers = sorted(entries)
+    missing = len(numbers) < max(numbers, default=case_number) - case_number
+    threads, values = read_slots(data, SLOTS_AT), _values(data[VALUES_AT:texts_at])
+    briefs = [thread.brief for thread in threads if thread.brief is not None]
+    of_devices = [entry for entry in (*entries.values(), *briefs) if isinstance(entry.get("d"), int)]
+    devices = _numbers_in_case({entry["d"] for entry in of_devices} | {device for device, _ in values}, words)
+    for entry in of_devices:
+        entry["d"] = devices[entry["d"]]
     return JournalContent(
         case=None if damaged else case,
         entries=tuple(_unique([entries[number] for number in numbers])),
-        lost=damaged or unreadable or case is None or len(numbers) < max(numbers, default=case_number) - case_number,
-        threads=tuple(_threads(data)),
+        lost=damaged or unreadable or case is None or missing or bool(words[AT_EVICTED]),
+        threads=tuple(threads),
+        values={(devices[device], serial): value for (device, serial), value in values.items()},
         read_at=time.monotonic(),
     )
+
+
+def _numbers_in_case(devices: Iterable[int], words: Sequence[int]) -> dict[int, int]:
+    """Return by what numbers devices go in the case: first its own, then those of earlier cases, if there are any."""
+    before = words[AT_DEVICES]
+    own = {device: device - before for device in devices if device > before}
+    older = sorted(device for device in devices if device <= before)
+    return own | {device: number for number, device in enumerate(older, max(own.values(), default=0) + 1)}
 
 
 def _lines(data: bytes) -> tuple[list[tuple[int, Any]], bool]:
@@ -120,16 +129,20 @@ def _lines(data: bytes) -> tuple[list[tuple[int, Any]], bool]:
     return found, unreadable
 
 
-def _records(data: bytes, words: tuple[int, ...]) -> list[tuple[int, dict[str, Any]]]:
+def _records(data: bytes, begin: int, count: int, known_texts: bytes) -> list[tuple[int, dict[str, Any]]]:
     """Return numbers and entries of the newest records: as many as the ring has."""
-    begin, count = TEXTS_AT + words[AT_TEXTS], words[AT_RECORDS]
-    lines, _ = _lines(data[TEXTS_AT : TEXTS_AT + min(words[AT_TEXTS], words[AT_TEXTS_END])])
+    lines, _ = _lines(known_texts)
     texts: dict[int, str | None] = {0: None, **dict(lines)}
     end = min(begin + count * RECORD_BYTES, len(data) - RECORD_BYTES + 1)
     found = [record for at in range(begin, end, RECORD_BYTES) if (record := read_record(data, at, texts))]
     newest = max((number for number, _ in found), default=0)
     # A place that a line's number has passed over still has what was there before.
     return [(number, entry) for number, entry in found if number > newest - count]
+
+
+def _values(data: bytes) -> dict[tuple[int, int], int]:
+    whole = data[: len(data) // SEEN_BYTES * SEEN_BYTES]
+    return {object_of(key): value for value, key in _SEEN.iter_unpack(whole) if key}
 
 
 def _unique(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -142,15 +155,3 @@ def _unique(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
             result.append(entry)
             seen.add(call)
     return result
-
-
-def _threads(data: bytes) -> list[ThreadState]:
-    found = []
-    for at in range(WORDS * WORD, TEXTS_AT, SLOT_BYTES):
-        (word,) = struct.unpack_from("=Q", data, at)
-        if word:
-            name = data[at + WORD : at + SLOT_BYTES].rstrip(b"\0").decode(errors="replace")
-            device = (word & ~QUERY) >> DEVICE_SHIFT
-            query = (device, word & (1 << DEVICE_SHIFT) - 1) if word & QUERY else None
-            found.append(ThreadState(name, 0 if query else word, query))
-    return found

@@ -5,7 +5,6 @@ A record begins and ends with its number: where the two differ, the writer died 
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Mapping
 from typing import Any, Final
@@ -17,8 +16,8 @@ TEXT_LENGTH: Final = 200
 NAME_LENGTH: Final = 100
 
 # What a record is about. A call to submit has the number of its name, which follows.
-CREATE_SEMAPHORE, ALLOCATE_BUFFER, SIGNAL, READ, WRITE, WAIT, MADE = range(1, 8)
-_OPERATIONS: Final = ("", "create_semaphore", "allocate_buffer", "signal", "read", "write", "wait")
+CREATE_SEMAPHORE, SIGNAL, READ, WRITE = range(1, 5)
+_OPERATIONS: Final = ("", "create_semaphore", "signal", "read", "write")
 SUBMISSIONS: Final = {
     name: kind
     for kind, name in enumerate(
@@ -31,25 +30,31 @@ SUBMISSIONS: Final = {
             "queue_dealloca",
             "queue_host_call",
         ),
-        MADE + 1,
+        len(_OPERATIONS),
     )
 }
 _SUBMISSION_NAMES: Final = {kind: name for name, kind in SUBMISSIONS.items()}
 
-# Flags.
-WITHOUT_SLOT: Final = 1
-HAS_WAIT: Final = 2
-HAS_SIGNAL: Final = 4
-HAS_VALUE: Final = 8
+# The head of a record: its kind and flags in the lowest byte, then the number of the device.
+_KIND: Final = 0x0F
+WITHOUT_SLOT: Final = 0x10
+HAS_WAIT: Final = 0x20
+HAS_SIGNAL: Final = 0x40
+_DEVICE_SHIFT: Final = 8
 
-# Number, call around it (MADE: the call that it ends), kind, flags, device, thread, nanoseconds, text, serial, value;
-# four that only some have; the number again. Numbers of 32 bits last for days; what is out of range becomes JSON.
-_BEGIN: Final = "@IIBBHIQIIQ"
-# Of a submission: value and serial to signal, queue, submissions before it; of a wait, first its timeout.
-_CALL: Final = struct.Struct(f"{_BEGIN}QIiII")
-_WAIT: Final = struct.Struct(f"{_BEGIN}dIiII")
-pack_call, pack_wait = _CALL.pack_into, _WAIT.pack_into
+# Number, call around it, head, thread, nanoseconds, text, serial, value; what only submissions have; the number again.
+# Numbers of 32 bits last for days; what is out of range becomes JSON.
+_BEGIN: Final = "@IIIIQIIQ"
+_SHORT: Final = struct.Struct(f"{_BEGIN}20xI")
+# Of a submission: value and serial to signal, queue, submissions before it.
+_SUBMISSION: Final = struct.Struct(f"{_BEGIN}QIiII")
+pack_short, pack_submission = _SHORT.pack_into, _SUBMISSION.pack_into
 _ENDS: Final = struct.Struct(f"@I{RECORD_BYTES - 8}xI")
+
+
+def head_of(kind: int, device: int) -> int:
+    """Return the head of a record, without flags."""
+    return kind | device << _DEVICE_SHIFT
 
 
 def read_record(data: Any, at: int, texts: Mapping[int, str | None]) -> tuple[int, dict[str, Any]] | None:
@@ -57,52 +62,44 @@ def read_record(data: Any, at: int, texts: Mapping[int, str | None]) -> tuple[in
     first, last = _ENDS.unpack_from(data, at)
     if first != last or not first:
         return None
-    kind = data[at + 8]
-    layout = _WAIT if kind == WAIT else _CALL
-    number, parent, kind, flags, device, thread, moment, text, *more, _ = layout.unpack_from(data, at)
-    if not 0 < kind < MADE + 1 + len(SUBMISSIONS) or thread not in texts or text not in texts:
+    number, parent, head, thread, moment, text, *more, _ = _SUBMISSION.unpack_from(data, at)
+    if not 0 < head & _KIND < len(_OPERATIONS) + len(SUBMISSIONS) or thread not in texts or text not in texts:
         return None
-    return number, entry_of(number, parent, kind, flags, device, texts[thread], moment, texts[text], *more)
+    return number, entry_of(number, parent, head, texts[thread], moment, texts[text], *more)
 
 
 def entry_of(
     number: int,
     parent: int,
-    kind: int,
-    flags: int,
-    device: int,
+    head: int,
     thread: str | None,
     moment: int,
     text: str | None,
     serial: int,
     value: int,
-    more: float,
-    signals: int,
-    queue: int,
-    accepted: int,
+    signaled_value: int = 0,
+    signaled: int = 0,
+    queue: int = 0,
+    accepted: int = 0,
 ) -> dict[str, Any]:
     """Return what a record says, as the entry that a journal has of it otherwise."""
+    kind = head & _KIND
     text = None if text is None else text[:TEXT_LENGTH]
-    if kind == MADE:
-        return {"e": parent, "s": serial} | ({"v": value} if flags & HAS_VALUE else {}) | {"name": text}
-    operation = _OPERATIONS[kind] if kind < MADE else "submit"
-    entry: dict[str, Any] = {"i": number, "o": operation, "d": device, "t": moment // 1_000_000, "T": thread}
-    if flags & WITHOUT_SLOT:
+    operation = _OPERATIONS[kind] if kind < len(_OPERATIONS) else "submit"
+    entry: dict[str, Any] = {"i": number, "o": operation, "d": head >> _DEVICE_SHIFT, "t": moment // 1_000_000}
+    entry["T"] = thread
+    if head & WITHOUT_SLOT:
         entry["u"] = 1
     if parent:
         entry["p"] = parent
     if kind == CREATE_SEMAPHORE:
-        entry["v"] = value
-    elif kind == ALLOCATE_BUFFER:
-        entry["a"] = str(value)
+        entry |= {"v": value, "s": serial, "name": text}
     elif kind == SIGNAL:
         entry |= {"s": serial, "v": value}
     elif kind in (READ, WRITE):
         entry["s"] = serial
-    elif kind == WAIT:
-        entry |= {"w": [[serial, value]], "m": text, "to": None if math.isnan(more) else more}
     else:
         entry |= {"k": accepted, "c": _SUBMISSION_NAMES[kind], "a": text, "q": queue}
-        entry["w"] = [[serial, value]] if flags & HAS_WAIT else []
-        entry["s"] = [[signals, more]] if flags & HAS_SIGNAL else []
+        entry["w"] = [[serial, value]] if head & HAS_WAIT else []
+        entry["s"] = [[signaled, signaled_value]] if head & HAS_SIGNAL else []
     return entry

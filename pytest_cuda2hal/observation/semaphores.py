@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 from ..hal import HalError, Semaphore, StatusCode, Timepoint, checked_timeout, checked_value
 from ..waitgraph import graph_of_log
 from .buffers import Observation
-from .calls import WaitCall, in_call
+from .calls import WaitCall, facts_text, in_call
 from .log import DeadlineExpired, Point
-from .records import SIGNAL, pack_call
+from .slots import QUERY, brief_head
 
 if TYPE_CHECKING:
     from .device import ObservedDevice
@@ -40,20 +40,25 @@ class ObservedSemaphore(Semaphore):
         self._device = device
         self._calls = device.calls
         self.serial = device.log.new_serial()
+        #: What it goes by in the journal; 0 without one.
+        self.journal_key = 0 if self._calls is None else self._calls.key | self.serial
         device.log.knows(self)
 
     def __repr__(self) -> str:
         return f"<{self._device.log.state(self.serial)}>"
 
     def query(self) -> int:
-        if self._calls is None:
-            return self.inner.query()
         # Polled in loops, too often for entries; but one that never returns must be seen.
-        self._calls.journal.begin_query(self._calls.device, self.serial)
+        calls = self._calls
+        if calls is None:
+            return self.inner.query()
+        slot = None
         try:
+            slot = calls.journal.begin_query(brief_head(QUERY, self.journal_key))
             return self.inner.query()
         finally:
-            self._calls.journal.end_query()
+            if slot is not None:
+                calls.journal.end_brief(slot)
 
     def reads(self, value: int) -> Observation:
         """Whether the timeline stands at ``value`` just now; raises what :meth:`query` raises."""
@@ -66,7 +71,7 @@ class ObservedSemaphore(Semaphore):
         if calls is None:
             self.inner.signal(value)
             return
-        number = calls.journal.begin_record(pack_call, SIGNAL, calls.device, self.serial, value)
+        number = calls.journal.begin_call(calls.signal_head, self.serial, value)
         try:
             self.inner.signal(value)
         except BaseException as error:
@@ -109,6 +114,32 @@ class ObservedSemaphore(Semaphore):
     def point(self, value: int) -> Point:
         """Return the timepoint as the log writes it."""
         return Point(self.serial, value)
+
+
+def created(device: ObservedDevice, initial_value: int, name: str | None) -> ObservedSemaphore:
+    """Have the HAL create a semaphore that the case calls ``name``."""
+    calls = device.calls
+    if calls is None:
+        return ObservedSemaphore(device, device.inner.create_semaphore(initial_value))
+    journal, since = calls.journal, time.monotonic()
+    slot = journal.begin_brief(calls.creating_head, initial_value, since)
+    begun = calls.creating(initial_value) if slot is None else 0
+    try:
+        made = ObservedSemaphore(device, device.inner.create_semaphore(initial_value))
+        if slot is None:
+            calls.made(begun, made.serial, name)
+        else:
+            journal.write_made(calls.created_head, made.serial, initial_value, name)
+    except BaseException as error:
+        if slot is None:
+            calls.raised(begun, error)
+        else:
+            calls.refused("create_semaphore", since, facts_text(v=initial_value), error)
+        raise
+    finally:
+        if slot is not None:
+            journal.end_brief(slot)
+    return made
 
 
 def hang_message(device: ObservedDevice, timepoints: list[Timepoint], seconds: float) -> DeadlineExpired:

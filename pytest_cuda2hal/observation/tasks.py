@@ -57,7 +57,7 @@ class Task(Generic[T]):
         if waiting is None:
             return DeadlineExpired(message)
         points = points_of(waiting.timepoints)
-        graph = graph_of_log(waiting.log, points, waiting.thread, time.monotonic() - waiting.since)
+        graph = graph_of_log(waiting.log, points, self.name, time.monotonic() - waiting.since)
         return DeadlineExpired("\n  ".join([message, *graph.in_words()]), graph, waiting.log)
 
     def unnoticed_error(self) -> BaseException | None:

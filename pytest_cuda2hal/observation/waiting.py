@@ -64,8 +64,9 @@ class LogFacts:
 def other_waiters(log: Log, thread: str) -> list[Waiter]:
     """Return the threads beside this one, and beside that of the given name, that wait for semaphores of the device."""
     now, this = time.monotonic(), threading.get_ident()
+    names = {one.ident: one.name for one in threading.enumerate()}
     return [
-        Waiter(waiting.thread, State.WAITING, "", now - waiting.since, points_of(waiting.timepoints))
+        Waiter(name, State.WAITING, "", now - waiting.since, points_of(waiting.timepoints))
         for ident, waiting in list(WAITS.items())
-        if waiting.log is log and ident != this and waiting.thread != thread
+        if waiting.log is log and ident != this and (name := names.get(ident, f"thread {ident}")) != thread
     ]

@@ -115,11 +115,12 @@ def test_last_operations(open_device, journal_path, journal):
     device.queue_execute([], wait=[gate @ 1], signal=[done @ 1], queue=1)
     gate.signal(1)
     done.wait(1)
+    device.wait_semaphores([gate @ 1, done @ 1])
     history = History(read_journal(journal_path))
     assert history.last_operations(3) == [
         "MainThread: queue_execute(barrier) wait [gate@1] signal [done@1] queue 1  (submission #1)",
         "MainThread: signal(gate@1)",
-        "MainThread: wait(done@1)",
+        "MainThread: wait(gate@1, done@1)",
     ]
     assert history.last_operations(0) == []
     assert len(history.last_operations(1000)) == 5
@@ -190,7 +191,7 @@ def test_failed_and_held(open_device, watched, journal_path):
 
 
 def test_with_lost_entries_nothing_is_denied(open_device, journal_path):
-    journal = Journal.create(journal_path, 2**16)
+    journal = Journal.create(journal_path, 2**17)
     journal.begin_case("long")
     set_journal(journal)
     try:

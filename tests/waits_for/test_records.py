@@ -7,20 +7,18 @@ import threading
 
 import pytest
 
-from pytest_cuda2hal.hal import WaitMode
 from pytest_cuda2hal.observation.calls import Calls
 from pytest_cuda2hal.observation.journal import Journal, read_journal
 from pytest_cuda2hal.observation.log import Point
-from pytest_cuda2hal.observation.makers import Semaphores
 from pytest_cuda2hal.observation.reading import AT_TEXTS_END
 from pytest_cuda2hal.observation.records import (
-    ALLOCATE_BUFFER,
     CREATE_SEMAPHORE,
     READ,
     RECORD_BYTES,
     SIGNAL,
     WRITE,
-    pack_call,
+    head_of,
+    pack_submission,
 )
 
 SMALL = 2**17
@@ -35,7 +33,7 @@ def small(journal_path):
 
 
 def begin(journal, value, serial=3):
-    return journal.begin_record(pack_call, SIGNAL, 1, serial, value)
+    return journal.begin_call(head_of(SIGNAL, 1), serial, value)
 
 
 def signal(journal, value, serial=3):
@@ -72,7 +70,7 @@ def test_a_torn_record_is_left_out(small, journal_path, at):
     # As if the writer had died there, with an older record in the place.
     torn = place(small, calls[1])
     old = bytearray(RECORD_BYTES)
-    pack_call(old, 0, 1, 0, SIGNAL, 0, 1, 0, 0, 0, 9, 9, 0, 0, 0, 0, 1)
+    pack_submission(old, 0, 1, 0, head_of(SIGNAL, 1), 0, 0, 0, 9, 9, 0, 0, 0, 0, 1)
     data[torn + at : torn + RECORD_BYTES] = old[at:]
     journal_path.write_bytes(data)
     content = read_journal(journal_path)
@@ -155,11 +153,11 @@ def test_a_call_in_progress_outlives_the_beginning_of_a_case(small, journal_path
 
 
 def test_a_text_of_the_case_before_is_not_mistaken(small, journal_path):
-    small.end(small.begin_record(pack_call, SIGNAL, 1, 2, 3, "before"))
-    old = dict(small._texts)
+    small.write_made(head_of(CREATE_SEMAPHORE, 1), 2, 3, "before")
+    old = dict(small._texts.ids)
     small.begin_case("next")
-    small.end(small.begin_record(pack_call, SIGNAL, 1, 2, 3, "after"))
-    small._texts = old  # as a thread has it that looked before the case began
+    small.write_made(head_of(CREATE_SEMAPHORE, 1), 2, 3, "after")
+    small._texts.ids = old  # as a thread has it that looked before the case began
     signal(small, 1)
     content = read_journal(journal_path)
     assert [entry["v"] for entry in content.entries] == [3]
@@ -173,7 +171,7 @@ def test_with_a_full_table_of_texts_nothing_is_missing(journal, journal_path):
     content = read_journal(journal_path)
     assert [entry["a"] for entry in content.entries] == texts
     assert not content.lost
-    assert len(journal._texts) < 1900
+    assert len(journal._texts.ids) < 1900
     assert journal._lines == {}
 
 
@@ -193,8 +191,8 @@ def test_many_threads_at_once(journal_path):
     def write(number):
         together.wait(10)
         for value in range(number * 1000, number * 1000 + 500):
-            call = begin(journal, value, value)
-            journal.end_making(call, value, value, f"{value // 100}")
+            journal.end(begin(journal, value, value))
+            journal.write_made(head_of(CREATE_SEMAPHORE, 1), value, value, f"{value // 100}")
             journal.write({"lined": value})
 
     threads = [threading.Thread(target=write, args=(number,), name=f"writer {number}") for number in range(8)]
@@ -205,15 +203,13 @@ def test_many_threads_at_once(journal_path):
     content = read_journal(journal_path)
     assert not content.lost
     assert len(content.entries) == 3 * 8 * 500
-    begun = {entry["i"]: entry for entry in content.entries if "i" in entry}
     for number in range(8):
-        expected = list(range(number * 1000, number * 1000 + 500))
-        written = [(entry["s"], entry["v"]) for entry in begun.values() if entry["T"] == f"writer {number}"]
-        assert written == [(value, value) for value in expected]
-    for entry in content.entries:
-        if "e" in entry:
-            value = begun[entry["e"]]["v"]
-            assert entry == {"e": entry["e"], "s": value, "v": value, "name": f"{value // 100}"}
+        values = list(range(number * 1000, number * 1000 + 500))
+        own = [entry for entry in content.entries if entry.get("T") == f"writer {number}"]
+        signaled = [(entry["s"], entry["v"]) for entry in own if entry["o"] == "signal"]
+        made = [(entry["s"], entry["v"], entry["name"]) for entry in own if entry["o"] == "create_semaphore"]
+        assert signaled == [(value, value) for value in values]
+        assert made == [(value, value, f"{value // 100}") for value in values]
     assert content.threads == ()
 
 
@@ -237,10 +233,7 @@ def test_reading_while_somebody_writes_records_never_invents(small, journal_path
 
 
 CALLS = {
-    "create": lambda calls, value: calls.call(CREATE_SEMAPHORE, value=value),
-    "allocate": lambda calls, value: calls.allocating(value),
-    "allocate negative": lambda calls, _: calls.allocating(-1),
-    "signal": lambda calls, value: calls.call(SIGNAL, 2**32 - 1, value),
+    "signal": lambda calls, value: calls.journal.begin_call(calls.signal_head, 2**32 - 1, value),
     "read": lambda calls, _: calls.call(READ, 5),
     "write": lambda calls, _: calls.call(WRITE, 2**32),
     "submit": lambda calls, value: calls.submitting(
@@ -265,7 +258,8 @@ def test_both_ways_say_the_same(journal, journal_path, monkeypatch, what, value)
     for _ in range(2):  # the second time, the texts are known
         CALLS[what](calls, value)
         journal.end(0)
-    monkeypatch.setattr("pytest_cuda2hal.observation.calls.pack_call", refuse)
+    for name in ("pack_short", "pack_submission"):
+        monkeypatch.setattr(f"pytest_cuda2hal.observation.journal.{name}", refuse)
     CALLS[what](calls, value)
     _, _, one, other = [dict(entry) for entry in read_journal(journal_path).entries]
     assert list(one) == list(other)
@@ -280,8 +274,6 @@ def test_both_ways_say_the_same(journal, journal_path, monkeypatch, what, value)
         assert one == expected | {"a": "copy(a → b)", "q": 2**31 - 1, "w": [[1, value]], "s": [[2, value]]}
     if what == "submit beyond":
         assert (one["q"], one["w"], one["s"], one["k"]) == (-(2**40), [[2**32, value]], [], 2**32)
-    if "allocate" in what:
-        assert one["a"] == ("-1" if "negative" in what else str(value))
 
 
 def test_submissions_that_fit_no_record_say_the_same(journal, journal_path):
@@ -291,34 +283,6 @@ def test_submissions_that_fit_no_record_say_the_same(journal, journal_path):
     one, other = read_journal(journal_path).entries
     assert dict(one) | {"i": other["i"], "t": other["t"], "h": [7]} == dict(other)
     assert [*one, "h"] == list(other)
-
-
-@pytest.mark.parametrize("timeout", [None, 0.0, 2.5, float("inf")])
-def test_both_ways_to_wait_say_the_same(open_device, journal, journal_path, timeout):
-    [line] = Semaphores(open_device())(1)
-    calls = Calls(journal)
-    journal.end(calls.waiting((line @ LARGEST,), WaitMode.ANY.value, timeout))
-    journal.end(calls.waiting((line @ LARGEST, line @ 1), WaitMode.ANY.value, timeout))
-    one, other = [dict(entry) for entry in read_journal(journal_path).entries if entry.get("o") == "wait"]
-    assert (one["m"], one["to"], one["w"]) == (other["m"], other["to"], other["w"][:1])
-    assert list(one) == list(other)
-    assert one["to"] == timeout
-
-
-@pytest.mark.parametrize("name", [None, "made", ""])
-@pytest.mark.parametrize("value", [None, 0, LARGEST])
-@pytest.mark.parametrize("serial", [1, 2**32])
-def test_what_was_made(journal, journal_path, serial, value, name):
-    call = journal.begin("make", 1)
-    journal.end_making(call, serial, value, name)
-    expected = {"e": call, "s": serial} | ({} if value is None else {"v": value}) | {"name": name}
-    assert read_journal(journal_path).entries[-1] == expected
-
-
-def test_a_kind_without_value_is_read_as_such(journal, journal_path):
-    journal.end(journal.begin_record(pack_call, ALLOCATE_BUFFER, 1, 0, 7))
-    (entry,) = read_journal(journal_path).entries
-    assert "v" not in entry
 
 
 def test_a_thread_without_a_slot_has_a_record_and_a_line(small, journal_path, monkeypatch):

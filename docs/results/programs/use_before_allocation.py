@@ -1,4 +1,4 @@
-"""A-6: work that uses a queue-allocated buffer before its alloca has run is refused, or fails; it is not carried out."""
+"""A-6: what uses a queue-allocated buffer before its alloca has run is refused, or fails; it is not carried out."""
 
 import sys
 
