@@ -236,7 +236,8 @@ class Stores:
 
 
 def test_a_thread_that_is_stopped_between_looking_and_writing_takes_no_value_back(line, journal, journal_path):
-    slot, words, threads = journal._new_slot(), journal._words, []
+    slot, words = journal._new_slot(), journal._words
+    threads: list[threading.Thread] = []
 
     def overtake():
         if not threads:
