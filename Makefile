@@ -7,7 +7,7 @@ PIP := $(RUN) pip --disable-pip-version-check --quiet
 # Where it is set, each of the many child processes of the tests and of isolated runs would compile the suite anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help cts test-whole seeds soak bench findings zoo zoo-full mutation faults test lint types docs build clean
+.PHONY: help cts test-whole seeds soak bench findings zoo zoo-full zoo-rare mutation faults test lint types docs build clean
 N ?= 20
 SIM := cuda-sim:seed={n}
 SIMULATED := $(SIM) $(SIM):completion=host-function $(SIM):queues=4 $(SIM):event_pool_capacity=1
@@ -44,6 +44,9 @@ zoo: $(VENV)/stamp ## Run the suite against each backend that is wrong on purpos
 
 zoo-full: $(VENV)/stamp ## Run the whole suite against every one of them; keeps the kill matrix, can be resumed
 	$(VENV)/bin/python tools/zoo.py --full --output docs/results/zoo
+
+zoo-rare: $(VENV)/stamp ## Run the suite 20 times against each that shows one time in 50; keeps the page, can be resumed
+	$(VENV)/bin/python tools/zoo.py --rare=50 --runs=20 --output docs/results/zoo-rare
 
 mutation: $(VENV)/stamp ## Change the backends in small ways and see whether the suite notices; takes hours, can be resumed
 	$(VENV)/bin/python tools/mutation.py

@@ -2,11 +2,12 @@
 
     python tools/zoo.py                          # each deterministic defect until its first kill
     python tools/zoo.py --full --output docs/results/zoo
-    python tools/zoo.py --rare=50 --runs=20      # those that show 1 time in 50, at full effort
+    python tools/zoo.py --rare=50 --runs=20 --output docs/results/zoo-rare
 
 The first form begins with the cases that killed a defect last time (tests/zoo/first_kills*.json), then takes the cases
 of its clauses, then the whole suite. ``--full`` runs the whole suite against every one and writes OUTPUT.json and
 OUTPUT.md, the kill matrix; what is in OUTPUT.json already is not run again, so it can be stopped and resumed.
+``--rare=50`` takes the defects that show 1 time in 50, several times each, at full effort; it resumes likewise.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo_page import matrix_page
+from zoo_rare import run_rare
 
 from pytest_cuda2hal.backends.faulty import ZOO, Defect
 
@@ -44,9 +46,9 @@ def first_kills() -> dict[str, list[str]]:
     return kills
 
 
-def spec_of(defect: Defect) -> str:
-    """Return what ``--backend`` calls a defect."""
-    return f"faulty:{defect.name}"
+def spec_of(defect: Defect, seed: int | None = None) -> str:
+    """Return what ``--backend`` calls a defect; the chances of one that shows seldom are drawn from the seed."""
+    return f"faulty:{defect.name}" + ("" if seed is None else f":seed={seed}")
 
 
 def target(case: str, spec: str) -> str:
@@ -58,11 +60,11 @@ def target(case: str, spec: str) -> str:
 
 
 def run_suite(
-    defect: Defect, targets: Sequence[str], *arguments: str, effort: str = "quick", limit: float = LIMIT
+    defect: Defect, targets: Sequence[str], *arguments: str, effort: str = "quick", seed: int | None = None
 ) -> dict[str, Any]:
     """Run cases against a defect; return its name, the cases that caught it, and how long that took."""
     began = time.monotonic()
-    cases, ending = _run([defect], targets, arguments, effort, limit)
+    cases, ending = _run([defect], targets, arguments, effort, seed)
     return {
         "defect": defect.name,
         "seconds": round(time.monotonic() - began, 2),
@@ -76,7 +78,7 @@ def first_kills_of(defects: Sequence[Defect], known: dict[str, list[str]]) -> li
     """Run what killed each of some defects last time, all in one process; then those left, each by itself."""
     began = time.monotonic()
     targets = [target(case, spec_of(defect)) for defect in defects for case in known.get(defect.name, ())[:1]]
-    cases, ending = _run(defects, targets, (), "quick", LIMIT) if targets else ([], "nothing is known")
+    cases, ending = _run(defects, targets, (), "quick") if targets else ([], "nothing is known")
     results = []
     for defect in defects:
         mine = [case for case in cases if case["backend"] == spec_of(defect) and case["outcome"] in CAUGHT]
@@ -96,7 +98,11 @@ def batches(defects: Sequence[Defect], size: int = 12) -> list[list[Defect]]:
 
 
 def _run(
-    defects: Sequence[Defect], targets: Sequence[str], arguments: Sequence[str], effort: str, limit: float
+    defects: Sequence[Defect],
+    targets: Sequence[str],
+    arguments: Sequence[str],
+    effort: str,
+    seed: int | None = None,
 ) -> tuple[list[dict[str, Any]], str]:
     """Run pytest in a process; return the cases of its result file, and how it ended."""
     deadline = max(DEADLINE, *(defect.deadline or 0.0 for defect in defects))
@@ -107,7 +113,8 @@ def _run(
             *(sys.executable, "-P", "-m", "pytest", "--pyargs", *targets, "-q", "--tb=no", "-c", str(ini)),
             *("-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:hypothesispytest"),
             *(f"--effort={effort}", f"--hal-report={report}"),
-            *(f"--backend={','.join(map(spec_of, defects))}", f"--hal-deadline={deadline}", "--hal-strict-quality"),
+            f"--backend={','.join(spec_of(defect, seed) for defect in defects)}",
+            *(f"--hal-deadline={deadline}", "--hal-strict-quality"),
             *arguments,
         ]
         if any(defect.hangs for defect in defects):
@@ -121,13 +128,13 @@ def _run(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                timeout=limit,
+                timeout=LIMIT,
                 check=False,
             )
             if done.returncode not in (0, 1):
                 ending = f"exit code {done.returncode}: {done.stdout.decode(errors='replace').strip()[-300:]}"
         except subprocess.TimeoutExpired:
-            ending = f"not done after {limit:g} s"
+            ending = f"not done after {LIMIT:g} s"
         cases: list[dict[str, Any]] = json.loads(report.read_text(encoding="utf-8"))["cases"] if report.exists() else []
     return cases, ending
 
@@ -144,7 +151,9 @@ def _kill(case: dict[str, Any], defect: Defect) -> dict[str, Any]:
     }
 
 
-def first_kill(defect: Defect, known: Sequence[str]) -> dict[str, Any]:
+def first_kill(
+    defect: Defect, known: Sequence[str] = (), effort: str = "quick", seed: int | None = None
+) -> dict[str, Any]:
     """Run until the first kill: what killed it last time, the cases of its clauses, everything."""
     whole = ["pytest_cuda2hal.cts"]
     stages: list[tuple[list[str], list[str]]] = [(whole, [f"--hal-clause={','.join(defect.clauses)}"]), (whole, [])]
@@ -153,7 +162,7 @@ def first_kill(defect: Defect, known: Sequence[str]) -> dict[str, Any]:
     seconds = 0.0
     result: dict[str, Any] = {}
     for targets, arguments in stages:
-        result = run_suite(defect, targets, "-x", *arguments)
+        result = run_suite(defect, targets, "-x", *arguments, effort=effort, seed=seed)
         seconds += result["seconds"]
         if result["kills"]:
             break
@@ -198,12 +207,14 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=20, help="how often for those (default: 20)")
     parser.add_argument("--effort", choices=["quick", "full", "soak"], help="default: quick; full with --rare")
     parser.add_argument("--jobs", type=int, default=max(2, os.cpu_count() or 2), help="how many at a time")
+    parser.add_argument("--workers", type=int, metavar="N", help="with --full: deal out each suite over N processes")
     parser.add_argument("--output", type=Path, metavar="PATH", help="write PATH.json and PATH.md")
     parser.add_argument("--budget", type=float, default=86400.0, metavar="SECONDS", help="begin nothing after this")
     options = parser.parse_args()
     defects = chosen(options.names, options.rare)
     if options.rare:
-        return rare(defects, options)
+        status: int = run_rare(defects, first_kill, options)
+        return status
     if options.full:
         return full(defects, options)
     known = first_kills()
@@ -241,7 +252,8 @@ def full(defects: Sequence[Defect], options: argparse.Namespace) -> int:
     def work(defect: Defect) -> dict[str, Any]:
         if time.monotonic() > end:
             return {"defect": defect.name, "seconds": 0.0, "ending": "the time was over", "cases": [], "kills": []}
-        result = run_suite(defect, ["pytest_cuda2hal.cts"], effort=options.effort or "quick")
+        spread = ["-n", str(options.workers)] if options.workers else []
+        result = run_suite(defect, ["pytest_cuda2hal.cts"], *spread, effort=options.effort or "quick")
         document["suite"] = sorted({*document.get("suite", ()), *result.pop("cases")})
         document["results"][defect.name] = result
         path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -250,24 +262,6 @@ def full(defects: Sequence[Defect], options: argparse.Namespace) -> int:
     in_parallel(options.jobs, missing, work)
     output.with_suffix(".md").write_text(matrix_page(document, defects), encoding="utf-8")
     return score([document["results"][one.name] for one in defects if one.name in document["results"]])
-
-
-def rare(defects: Sequence[Defect], options: argparse.Namespace) -> int:
-    """Run the whole suite against defects that show seldom, several times each: each time must catch them."""
-    effort = options.effort or "full"
-    caught: dict[str, list[bool]] = {defect.name: [] for defect in defects}
-    for number in range(options.runs):
-        results = in_parallel(
-            options.jobs,
-            defects,
-            lambda defect: run_suite(defect, ["pytest_cuda2hal.cts"], "-x", effort=effort),
-        )
-        for result in results:
-            caught[result["defect"]].append(bool(result["kills"]))
-        print(f"run {number + 1} of {options.runs} is over\n", flush=True)
-    for name, seen in caught.items():
-        print(f"{name}: caught in {sum(seen)} of {len(seen)} runs")
-    return int(not all(all(seen) for seen in caught.values()))
 
 
 if __name__ == "__main__":
