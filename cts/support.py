@@ -83,6 +83,11 @@ def failing(*codes: StatusCode, message: str | None = None) -> Iterator[Raised]:
         raise AssertionError(f"expected {expected}; seen success")
 
 
+def mark(number: int) -> int:
+    """Return the byte for round ``number`` of a case: another one than that of the rounds around it, and never 0."""
+    return number % 255 + 1
+
+
 def status_of(call: Callable[[], object]) -> StatusCode:
     """Return the code that a call raises, ``OK`` when it returns."""
     try:

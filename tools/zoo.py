@@ -136,6 +136,9 @@ def _run(
         except subprocess.TimeoutExpired:
             ending = f"not done after {LIMIT:g} s"
         cases: list[dict[str, Any]] = json.loads(report.read_text(encoding="utf-8"))["cases"] if report.exists() else []
+    errors = [case["case"] for case in cases if case["outcome"] == "error"]
+    if errors:  # with -x it has ended the run, and nothing is known of what comes after it
+        ending = f"{ending}; error of the case itself: {', '.join(errors[:3])}"
     return cases, ending
 
 

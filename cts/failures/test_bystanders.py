@@ -17,6 +17,7 @@ from ..support import (
     Tasks,
     blocked,
     clause,
+    mark,
     requires,
 )
 from .support import expect_at, expect_reached, until_failed, untouched
@@ -63,14 +64,14 @@ def test_new_work_after_failures(
     for number in range(effort.loops(10, 50)):
         queue = number % device.queue_count
         gate, lost, made, done = semaphores(4)
-        device.queue_execute([Fill(b, 255), Copy(b, c)], wait=[gate @ 1], signal=[lost @ 1], queue=queue)
+        device.queue_execute([Fill(b, mark(number + 100)), Copy(b, c)], wait=[gate @ 1], signal=[lost @ 1], queue=queue)
         gate.fail(cause("again and again"))
         until_failed(lost, 1)
-        device.queue_execute([Fill(b, number)], signal=[made @ 1], queue=queue)
+        device.queue_execute([Fill(b, mark(number))], signal=[made @ 1], queue=queue)
         device.queue_execute([Copy(b, c)], wait=[made @ 1], signal=[done @ 1], queue=queue)
         expect_reached(done, 1)
-        assert b.holds(number)
-        assert c.holds(number)
+        assert b.holds(mark(number))
+        assert c.holds(mark(number))
 
 
 @clause("F-8")
@@ -86,9 +87,9 @@ def test_new_work_after_faults(
         lost, done = semaphores(2)
         device.queue_execute([Fault(fault)], signal=[lost @ 1], queue=queue)
         until_failed(lost, 1)
-        device.queue_execute([Fill(c, number)], signal=[done @ 1], queue=queue)
+        device.queue_execute([Fill(c, mark(number))], signal=[done @ 1], queue=queue)
         expect_reached(done, 1)
-        assert c.holds(number)
+        assert c.holds(mark(number))
 
 
 @clause("F-8")

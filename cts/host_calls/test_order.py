@@ -21,6 +21,7 @@ from ..support import (
     Tasks,
     clause,
     expect_failed,
+    mark,
     requires,
     submit_behind_failure,
 )
@@ -93,10 +94,10 @@ def test_host_call_sees_the_work_before_it(
     seen: list[bytes] = []
     for number in range(rounds):
         at = 2 * number
-        device.queue_fill(b, number + 1, wait=[s @ at], signal=[s @ (at + 1)], queue=number % device.queue_count)
+        device.queue_fill(b, mark(number), wait=[s @ at], signal=[s @ (at + 1)], queue=number % device.queue_count)
         device.queue_host_call(lambda: seen.append(b.read(b.size - 64, 64)), wait=[s @ (at + 1)], signal=[s @ (at + 2)])
     s.wait(2 * rounds)
-    assert seen == [bytes([number + 1]) * 64 for number in range(rounds)]
+    assert seen == [bytes([mark(number)]) * 64 for number in range(rounds)]
 
 
 @clause("H-1", "Q-2")

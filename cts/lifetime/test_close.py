@@ -24,6 +24,7 @@ from ..support import (
     requires,
     status_of,
 )
+from ..waits.watching import rounds
 from .conftest import Close
 from .unfinished import ENDED, RESTING, STATES, Scene, add_pending, code_of
 
@@ -73,6 +74,18 @@ def test_close_and_drop_handles(
         threads.start(drop, "drops").result()
     close(scene.device)
     threads.start(drop, "drops").result()
+
+
+@clause("L-2")
+def test_close_while_every_queue_works_again_and_again(
+    open_device: OpenDevice, variation: AskVariation, close: Close, effort: Effort, deadline: float
+) -> None:
+    """Each thread of each device hears of the end, also when it hears it at work: no close of a hundred hangs."""
+    need_legal(variation, "held")
+    for _ in rounds(effort.loops(5, 100), deadline):
+        scene = open_scene(open_device, "held")
+        close(scene.device)
+        scene.expect_ended()
 
 
 # No clause promises that a device may be closed twice, or by two threads. The backends that come with the suite, known

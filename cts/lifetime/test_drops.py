@@ -24,6 +24,7 @@ from ..support import (
     Semaphores,
     Tasks,
     clause,
+    mark,
     requires,
 )
 from .conftest import OpenBare
@@ -182,7 +183,7 @@ def test_collector_runs_inside_every_call(
         gc.set_threshold(1)
         try:
             for number in range(rounds):
-                a, b = buffers.filled(number), buffers.filled(0)
+                a, b = buffers.filled(mark(number)), buffers.filled(0)
                 gate, s = semaphores(2)
                 if device.has(Capability.ASYNC_SUBMIT):
                     device.queue_copy(a, b, wait=[gate @ 1], signal=[s @ 1])
@@ -193,7 +194,7 @@ def test_collector_runs_inside_every_call(
                     Knot(device.queue_alloca(256, signal=[gate @ 2]))
                     gate.wait(2)
                 s.wait(1)
-                assert b.holds(number)
+                assert b.holds(mark(number))
                 Knot(a, b, gate, s)
         finally:
             gc.set_threshold(*thresholds)

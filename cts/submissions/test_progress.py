@@ -20,6 +20,7 @@ from ..support import (
     Semaphores,
     Tasks,
     clause,
+    mark,
     requires,
     status_of,
 )
@@ -99,11 +100,11 @@ def test_runs_without_any_further_call(
     for turn in range(1, effort.loops(10, 30) + 1):
         [gate] = semaphores(1)
         if last_call == "submit":
-            device.queue_fill(b, turn)
+            device.queue_fill(b, mark(turn))
         else:
-            device.queue_fill(b, turn, wait=[gate @ 1])
+            device.queue_fill(b, mark(turn), wait=[gate @ 1])
             gate.signal(1)
-        poll(partial(b.holds, turn))
+        poll(partial(b.holds, mark(turn)))
 
 
 @clause("Q-14")

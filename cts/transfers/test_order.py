@@ -6,7 +6,7 @@ import random
 
 from pytest_cuda2hal.hal import Capability, Timepoint
 
-from ..support import Buffers, Effort, ObservedBuffer, ObservedDevice, Semaphores, clause, requires
+from ..support import Buffers, Effort, ObservedBuffer, ObservedDevice, Semaphores, clause, mark, requires
 from .programs import Program, initial_contents, random_program
 from .ranges import granule, noise
 
@@ -112,7 +112,7 @@ def test_independent_copies_in_flight(
     for burst in range(effort.loops(8, 64)):
         done = semaphores(len(pairs))
         for key, ((source, target), finished) in enumerate(zip(pairs, done, strict=True)):
-            source.write(bytes([burst]), key)
+            source.write(bytes([mark(burst)]), key)
             device.queue_copy(source, target, signal=[finished @ 1], queue=key % device.queue_count)
         for finished in done:
             finished.wait(1)

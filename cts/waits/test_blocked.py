@@ -22,6 +22,7 @@ from ..support import (
     Tasks,
     blocked,
     clause,
+    mark,
     requires,
     status_of,
 )
@@ -101,9 +102,9 @@ def test_work_goes_on_while_threads_are_blocked(
         target = buffers.filled(0)
         for value in range(1, effort.loops(10, 50) + 1):
             gate.signal(value)
-            device.queue_fill(target, value, wait=[gate @ value], signal=[done @ value], queue=queue)
+            device.queue_fill(target, mark(value), wait=[gate @ value], signal=[done @ value], queue=queue)
             done.wait(value, timeout=None)
-            assert target.holds(value)
+            assert target.holds(mark(value))
 
     threads.run(partial(work, queue % device.queue_count) for queue in range(4))
     crowd.release()

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_cuda2hal.hal import Copy, Fill, Semaphore
 
-from ..support import Buffers, Effort, ObservedBuffer, ObservedDevice, Semaphores, Tasks, clause
+from ..support import Buffers, Effort, ObservedBuffer, ObservedDevice, Semaphores, Tasks, clause, mark
 from .watching import END, followed, rounds
 
 #: Large enough that the end of a transfer can come noticeably later than its beginning.
@@ -93,10 +93,10 @@ def test_work_is_visible_to_each_of_several_threads(
 
     def work(semaphore: Semaphore, target: ObservedBuffer, queue: int) -> None:
         for value in range(1, effort.loops(10, 50) + 1):
-            device.queue_fill(target, value, signal=[semaphore @ value], queue=queue)
+            device.queue_fill(target, mark(value), signal=[semaphore @ value], queue=queue)
             semaphore.wait(value)
             expect_reached(semaphore, value)
-            assert target.holds(value)
+            assert target.holds(mark(value))
 
     made, targets = semaphores(4), buffers.filled(0, count=4, size=SIZE)
     threads.run([partial(work, made[n], targets[n], n % device.queue_count) for n in range(4)])
@@ -134,8 +134,8 @@ def test_work_is_visible_after_a_wait_for_all(
     made, targets = semaphores(4), buffers.filled(0, count=4, size=SIZE)
     for value in range(1, effort.loops(5, 30) + 1):
         for n in range(4):
-            device.queue_fill(targets[n], value, signal=[made[n] @ value], queue=n % device.queue_count)
+            device.queue_fill(targets[n], mark(value), signal=[made[n] @ value], queue=n % device.queue_count)
         device.wait_semaphores([semaphore @ value for semaphore in made])
         for semaphore, target in zip(made, targets, strict=True):
             expect_reached(semaphore, value)
-            assert target.holds(value)
+            assert target.holds(mark(value))
