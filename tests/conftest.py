@@ -16,6 +16,7 @@ LEFT_OUT = re.compile(
     r"|/plugin/test_same_names.*-n 2"
     r"|/zoo/test_fault_loop.*(leaks|hangs|resumed)"
     r"|/zoo/test_zoo.*the_slow_ones"
+    r"|/test_reference_is_whole.*-soak\]"
 )
 
 #: Tests that take a minute each. They come first, since at the end all workers but one wait for the last of them.

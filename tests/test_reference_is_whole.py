@@ -11,19 +11,22 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("spec", ["reference", "reference:seed=7"])
-def test_every_case_passes_and_none_is_skipped(spec: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("spec", "effort"), [("reference", "quick"), ("reference:seed=7", "quick"), ("reference", "soak")]
+)
+@pytest.mark.timeout(1200)
+def test_every_case_passes_and_none_is_skipped(spec: str, effort: str, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     run = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "--pyargs", "pytest_cuda2hal.cts", "-p", "no:cacheprovider", "-q"),
-            *(f"--backend={spec}", "--effort=quick", f"--hal-report={report}", "--tb=short"),
+            *(f"--backend={spec}", f"--effort={effort}", f"--hal-report={report}", "--tb=short"),
         ],
         env={**os.environ, "PYTHONSAFEPATH": "1"},
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1000,
         check=False,
     )
     assert run.returncode == pytest.ExitCode.OK, run.stdout + run.stderr
