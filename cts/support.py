@@ -49,6 +49,7 @@ __all__ = [
     "expect_failed",
     "failing",
     "failure_of",
+    "mark",
     "requires",
     "status_of",
     "submit_behind_failure",

@@ -29,7 +29,7 @@ from ..hal import (
     checked_timeout,
     checked_value,
 )
-from .buffers import ObservedBuffer
+from .buffers import Observation, ObservedBuffer
 from .calls import UNRECORDED, WaitCall, calls_of_new_device, in_call, points_of
 from .commands import ObservedCommandBuffer, buffer_name, command_text, inner_buffer, inner_commands, place
 from .commands import ObservedLatch as ObservedLatch
@@ -323,6 +323,11 @@ class ObservedDevice(Device):
     def statistics(self) -> Statistics:
         self.need(Capability.STATISTICS)
         return self.inner.statistics()  # polled, like query
+
+    def uses_memory(self, size: int) -> Observation:
+        """Whether ``size`` bytes of the device are in use just now, by :meth:`statistics`."""
+        seen = self.statistics().memory_in_use
+        return Observation(f"{size} bytes in use", f"{seen} bytes in use", agrees=seen == size)
 
     def close(self) -> None:
         self.closed = True

@@ -52,7 +52,7 @@ def test_a_backend_with_nothing_wrong_is_not_caught(monkeypatch: pytest.MonkeyPa
     """The same commands, on a defect that shows in one of a billion chances."""
     name = "unrecorded-event"
     spec = "faulty:{name}:one_in=1000000000"
-    monkeypatch.setattr(zoo, "spec_of", lambda defect: spec.format(name=defect.name))
+    monkeypatch.setattr(zoo, "spec_of", lambda defect, _: spec.format(name=defect.name))
     result = zoo.run_suite(ZOO[name], ["pytest_cuda2hal.cts.waits", "pytest_cuda2hal.cts.timeline"])
     assert result["ending"] == "ended"
     assert len(result["cases"]) > 100
