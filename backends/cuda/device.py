@@ -199,7 +199,13 @@ class CudaDevice(Device):
         self._check_open()
         self.engine.turn()  # buffers that were dropped give their memory back first
         buffer = CudaBuffer(self.engine, size, from_queue=False)
-        buffer.allocate_now()
+        try:
+            buffer.allocate_now()
+        except HalError as error:
+            if error.code is not StatusCode.RESOURCE_EXHAUSTED:
+                raise
+            self.engine.exclusively(lambda: None)  # somebody may be about to give back what was dropped
+            buffer.allocate_now()
         return buffer
 
     def create_latch(self) -> Latch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import linecache
 import sys
+import threading
 from types import FrameType
 from typing import Any
 
@@ -107,6 +108,24 @@ def test_what_was_launched_before_a_command_failed_counts(rig):
     device.task(submit).result()
     latch.open()
     device.settles()
+
+
+def test_memory_that_another_thread_is_about_to_give_back_is_waited_for(rig):
+    device = rig(memory=2**20)
+    engine, entered, leave = device.device.engine, threading.Event(), threading.Event()
+
+    def hold():
+        entered.set()
+        leave.wait(10)
+
+    buffer = device.buffer(700_000)
+    holding = device.task(lambda: engine.exclusively(hold))
+    assert entered.wait(5)
+    del buffer
+    allocating = device.task(lambda: device.buffer(700_000))
+    threading.Timer(0.1, leave.set).start()
+    assert allocating.result().size == 700_000
+    holding.result()
 
 
 def test_memory_of_a_buffer_just_dropped_can_be_had(rig):
