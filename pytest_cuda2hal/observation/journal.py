@@ -174,16 +174,9 @@ class Journal:
     def begin_call(self, head: int, serial: int = 0, value: int = 0) -> int:
         """Do what :meth:`begin` does, by a record of the kind that ``head`` says."""
         slot = self._this.slot or self._new_slot()
-        call = next(self._numbers)
-        if call >= self._save_at:
-            self._save_calls_in_progress(call)
-        calls = slot.calls
-        parent = calls[-1] if calls else 0
-        calls.append(call)
-        if slot.word:
-            self._words[slot.word] = call
-        else:
-            head |= slot.flags
+        parent = slot.calls[-1] if slot.calls else 0
+        call = self._enter(slot)
+        head |= slot.flags
         moment = monotonic_ns()
         try:
             pack_short(
@@ -207,16 +200,9 @@ class Journal:
     ) -> int:
         """Do what :meth:`begin` does for a submission that fits a record."""
         slot = self._this.slot or self._new_slot()
-        call = next(self._numbers)
-        if call >= self._save_at:
-            self._save_calls_in_progress(call)
-        calls = slot.calls
-        parent = calls[-1] if calls else 0
-        calls.append(call)
-        if slot.word:
-            self._words[slot.word] = call
-        else:
-            head |= slot.flags
+        parent = slot.calls[-1] if slot.calls else 0
+        call = self._enter(slot)
+        head |= slot.flags
         moment = monotonic_ns()
         try:
             ids = self._texts.ids
@@ -300,6 +286,16 @@ class Journal:
         self._words[slot.head_word] = 0
 
     # --- inside
+
+    def _enter(self, slot: Slot) -> int:
+        """Number a call that is to have a record, and put its thread into it."""
+        call = next(self._numbers)
+        if call >= self._save_at:
+            self._save_calls_in_progress(call)
+        slot.calls.append(call)
+        if slot.word:
+            self._words[slot.word] = call
+        return call
 
     def _new_slot(self) -> Slot:
         ident, name = threading.get_ident(), threading.current_thread().name
