@@ -204,7 +204,7 @@ class CudaDevice(Device):
         except HalError as error:
             if error.code is not StatusCode.RESOURCE_EXHAUSTED:
                 raise
-            self.engine.exclusively(lambda: None)  # somebody may be about to give back what was dropped
+            self.engine.make_room()  # the turn leaves that to whoever is at it already
             buffer.allocate_now()
         return buffer
 

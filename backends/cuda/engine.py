@@ -349,6 +349,15 @@ class Engine:
             raise
         self.turn(patient=True)
 
+    def make_room(self) -> None:
+        """Give back what was dropped before this call, also what another thread is at. Thread-safe."""
+
+        def clear() -> None:
+            while self.trash:
+                self._clear(*self.trash.popleft())
+
+        self.exclusively(clear)
+
     def cancel(self) -> None:
         """Fail everything that has not finished: the device closes."""
         self._fail_all(HalError(StatusCode.CANCELLED, "the device was closed"))

@@ -123,7 +123,8 @@ def test_memory_that_another_thread_is_about_to_give_back_is_waited_for(rig):
     assert entered.wait(5)
     del buffer
     allocating = device.task(lambda: device.buffer(700_000))
-    threading.Timer(0.1, leave.set).start()
+    assert device.never(lambda: allocating.done)
+    leave.set()
     assert allocating.result().size == 700_000
     holding.result()
 
