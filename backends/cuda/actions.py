@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from pytest_cuda2hal.hal import HalError, StatusCode
+from pytest_cuda2hal.hal import HalError, StatusCode, failure_of_host_call
 
 from .driver import OUT_OF_MEMORY, CudaError, Handle
 
@@ -288,10 +288,8 @@ class HostCallAction(Action):
         try:
             if function is not None:
                 function()
-        except HalError as error:
-            failure = error.again()
         except BaseException as error:  # noqa: BLE001 - a host call may raise anything (H-2), SystemExit included
-            failure = HalError(StatusCode.UNKNOWN, f"{type(error).__name__}: {error}")
+            failure = failure_of_host_call(error)
         del function
         engine.host_calls.discard(threading.current_thread())
         engine.inbox.append(HostCallEnd(self, failure))

@@ -16,10 +16,9 @@ import time
 import weakref
 from queue import SimpleQueue
 
-from pytest_cuda2hal.hal import HalError, StatusCode
-
 from .driver import CudaError, error_of
 from .engine import Engine
+from .issue import refill
 from .lane import Lane
 
 #: Seconds between looks of an event completer while no thread sleeps for the work of its lane. Threads that submit and
@@ -69,8 +68,7 @@ class Completer:
             # A defect of ours. Nobody would notice what this lane finishes: say so to everyone instead of nothing.
             engine = self._lane.engine()
             if engine is not None:
-                failure = HalError(StatusCode.INTERNAL, f"a completer has ended: {type(error).__name__}: {error}")
-                engine.exclusively(lambda: engine.lose(failure))
+                engine.lose_by(error, "a completer")
             raise
         finally:
             context.leave()
@@ -82,12 +80,13 @@ class Completer:
         """Sleep until somebody puts work on the lane, or wants the thread to end."""
         lane = self._lane
         lane.asleep = True
-        if not lane.in_flight and not lane.stopping:
+        if lane.is_idle and not lane.stopping:
             lane.alarm.wait(-1)
         lane.asleep = False
 
     def _drop_all(self) -> None:
         """The engine has gone and the device is done with the work: nobody is left to be told."""
+        self._lane.backlog.clear()
         self._lane.in_flight.clear()
 
 
@@ -99,7 +98,7 @@ class EventCompleter(Completer):
         idle_looks = 0
         retired = -1
         while lane.in_flight or not lane.stopping:
-            if not lane.in_flight:
+            if lane.is_idle:
                 if idle_looks < IDLE_LOOKS:
                     lane.alarm.wait(PACE_SECONDS)
                     idle_looks += 1
@@ -153,13 +152,13 @@ class HostFunctionCompleter(Completer):
         lane = self._lane
         looked = time.monotonic()
         while lane.in_flight or not lane.stopping:
-            if lane.in_flight:
+            if not lane.is_idle:
                 lane.alarm.wait(FAULT_SECONDS)
             else:
                 self._sleep()
             engine = lane.engine()
             if engine is None:
-                if lane.in_flight:
+                if not lane.is_idle:
                     lane.context.driver.cuStreamSynchronize(lane.stream)
                     self._drop_all()
                 continue
@@ -177,6 +176,7 @@ class HostFunctionCompleter(Completer):
     def _look_for_fault(self, engine: Engine) -> None:
         lane = self._lane
         if not lane.in_flight:
+            refill(engine, lane)  # somebody may have been interrupted before
             return
         event = lane.in_flight[0].event
         assert event is not None
@@ -216,6 +216,12 @@ class Service:
                     return
                 engine.turn(patient=True)
                 del engine
+        except Exception as error:
+            # A defect of ours. What finalizers leave would lie there, unnoticed: say so to everyone.
+            engine = self._engine()
+            if engine is not None:
+                engine.lose_by(error, "the service thread")
+            raise
         finally:
             self._context.leave()
 

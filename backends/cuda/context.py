@@ -22,7 +22,6 @@ PIECE_BYTES = 2**20
 #: The oldest driver that has every function used here: stream-ordered pools, and memory operations in graphs.
 LEAST_VERSION = 12000
 
-_current = threading.local()
 _HOST_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
@@ -45,7 +44,6 @@ class Context:
         self._users = 0
         self._users_lock = threading.Lock()
         self._callbacks: list[Any] = []
-        self._token = object()
         self._is_closing = False
         self.is_destroyed = False
         self.device, self.device_count = _device(driver, ordinal)
@@ -129,10 +127,9 @@ class Context:
         return pool
 
     def bind(self) -> None:
-        """Make the context current on the calling thread; once per thread is enough."""
-        if getattr(_current, "token", None) is not self._token and not self.is_destroyed:
+        """Make the context current on the calling thread, where others may have made theirs current since."""
+        if not self.is_destroyed:
             checked(self.driver, "cuCtxSetCurrent", self.handle)
-            _current.token = self._token
 
     def make_callback(self, lane: Lane) -> Any:
         """Return a host function that notes the number of what is done on ``lane`` and wakes its completer.
@@ -185,8 +182,12 @@ class Context:
 
         :raises CudaError: the driver refused.
         """
-        checked(self.driver, "cuMemFreeAsync", address, self.side_stream if stream is None else stream)
-        self.allocations.pop(address, None)
+        size = self.allocations.pop(address, 0)  # first: once it is free another thread may be given the same address
+        try:
+            checked(self.driver, "cuMemFreeAsync", address, self.side_stream if stream is None else stream)
+        except CudaError:
+            self.allocations[address] = size
+            raise
 
     def read(self, address: int, size: int) -> bytes:
         """Copy device memory to the host, past the queues."""
@@ -267,7 +268,6 @@ class Context:
         self.is_destroyed = True
         while self._undo:
             self._undo.pop()()
-        _current.token = None
 
 
 def _device(driver: Driver, ordinal: int) -> tuple[Handle, int]:

@@ -21,6 +21,7 @@ from pytest_cuda2hal.hal import (
     WaitMode,
     captured,
     checked_commands,
+    checked_size,
 )
 
 from .actions import Action, AllocaAction, DeallocaAction, ExecuteAction, HostCallAction, Point, State
@@ -127,7 +128,7 @@ class CudaDevice(Device):
         signal: Iterable[Timepoint] = (),
         queue: int = 0,
     ) -> Buffer:
-        self._check_size(size)
+        size = checked_size(size)
         if size > self.engine.memory.total:
             text = f"{size} bytes asked for, the device has {self.engine.memory.total}"
             raise HalError(StatusCode.RESOURCE_EXHAUSTED, text)
@@ -195,7 +196,7 @@ class CudaDevice(Device):
     # --- memory and latches
 
     def allocate_buffer(self, size: int) -> CudaBuffer:
-        self._check_size(size)
+        size = checked_size(size)
         self._check_open()
         self.engine.turn()  # buffers that were dropped give their memory back first
         buffer = CudaBuffer(self.engine, size, from_queue=False)
@@ -220,13 +221,6 @@ class CudaDevice(Device):
         engine.exclusively(make)
         return made[0]
 
-    @staticmethod
-    def _check_size(size: int) -> None:
-        if isinstance(size, bool) or not hasattr(type(size), "__index__"):
-            raise TypeError(f"the size of a buffer is an int, not {type(size).__name__}: {size!r}")
-        if size < 1:
-            raise HalError(StatusCode.INVALID_ARGUMENT, f"a buffer has at least 1 byte, not {size}")
-
     # --- the end
 
     def inject_device_loss(self, error: HalError) -> None:
@@ -237,6 +231,7 @@ class CudaDevice(Device):
     def close(self) -> None:
         engine = self.engine
         context = engine.context
+        engine.refuse_within_a_turn()
         context.enter()  # so that it is taken down here, with the role held, and not while somebody is in a turn
         try:
             engine.closed = True

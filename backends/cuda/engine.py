@@ -170,6 +170,9 @@ class Engine:
         if self._role._is_owned():
             self._is_completers = False
             self._role.release()
+        for lane in self.lanes:
+            if lane.backlog:
+                lane.alarm.set()
         self.wake_service()
 
     def _take_over(self) -> bool:
@@ -331,12 +334,21 @@ class Engine:
         self.lost = self.lost or error.again()
         self._fail_all(self.lost)
 
+    def lose_by(self, error: Exception, whose: str) -> None:
+        """A thread of ours ends by a defect: the device is lost. Thread-safe."""
+        failure = HalError(StatusCode.INTERNAL, f"{whose} has ended: {type(error).__name__}: {error}")
+        self.exclusively(lambda: self.lose(failure))
+
     def _fail_all(self, error: HalError) -> None:
         for action in list(self.actions):
             finish(self, action, error)
 
     def exclusively(self, function: Callable[[], None]) -> None:
-        """Call a function with the role held, and deal with what came of it. Thread-safe."""
+        """Call a function with the role held, and deal with what came of it. Thread-safe.
+
+        :raises HalError: see :meth:`refuse_within_a_turn`.
+        """
+        self.refuse_within_a_turn()
         try:
             self._role.acquire()
             self._bind()
@@ -349,6 +361,19 @@ class Engine:
             raise
         self.turn(patient=True)
 
+    def refuse_within_a_turn(self) -> None:
+        """Raise if the calling thread has the role already.
+
+        :raises HalError: ``FAILED_PRECONDITION``: a finalizer or a signal handler calls, in the middle of a call that
+            has not come to its end.
+        """
+        if self._role._is_owned():
+            text = (
+                "called by a finalizer or a signal handler in the middle of another call of this device on the same "
+                "thread; call it from another thread, or later"
+            )
+            raise HalError(StatusCode.FAILED_PRECONDITION, text)
+
     def make_room(self) -> None:
         """Give back what was dropped before this call, also what another thread is at. Thread-safe."""
 
@@ -356,7 +381,8 @@ class Engine:
             while self.trash:
                 self._clear(*self.trash.popleft())
 
-        self.exclusively(clear)
+        if not self._role._is_owned():  # a finalizer's or a signal handler's call, in the middle of a turn
+            self.exclusively(clear)
 
     def cancel(self) -> None:
         """Fail everything that has not finished: the device closes."""

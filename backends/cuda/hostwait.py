@@ -52,7 +52,9 @@ class HostWait:
         self._points = ()  # each holds this wait
         with self._lock:
             told, self._told = self._told, True  # from here on nobody sets the event
-        if not told or self._event.wait(0):
+        # It may be set without a note that it was: whoever told us was interrupted. It goes back unset either way.
+        was_set = self._event.wait(0)
+        if was_set or not told:
             self._engine.host_events.release(self._event)
 
     def reached(self, point: HostWaitPoint) -> None:

@@ -14,6 +14,7 @@ from .retirement import failure_of_bound, finish, unregister
 if TYPE_CHECKING:
     from .engine import Engine
     from .lane import Lane
+    from .semaphore import EventSemaphore
 
 #: Host functions that wait on a lane at a time. A held stream can tell 56 that it is done (driver 580, H100; the
 #: fidelity suite states it); the driver blocks who launches the next one. One at a time would do.
@@ -31,20 +32,21 @@ def issue(engine: Engine, action: Action) -> None:
         _start(engine, action)
         return
     if action.waits:
-        action.bound = [
-            (wait.semaphore, wait.value, wait.producer)
-            for wait in action.waits
-            if wait.producer is not None and wait.semaphore is not None
-        ]
+        action.bound = _bound(action)
     lane = action.lane or _stream_for(engine, action)
     if lane is None:
         # Every stream that may wait has something to wait for: this action waits on the host instead.
         if not action.waits:
             watch(engine, action)
+            if action.state is State.PENDING:
+                # A host may have overtaken what the work will signal; what was reached meanwhile binds no more.
+                action.bound = _bound(action)
         return
     if lane.backlog or lane.sequence % LOOK_EVERY == 0 or not lane.has_room(action.weight):
         if engine.may_spin and len(lane.backlog) % LOOK_EVERY == 0:
             engine.poll(lane)  # those who submit retire what is done, so that the completer need not
+            if engine.lost:
+                return  # the look was the first to see a fault, which has failed this action too
         if lane.backlog or not lane.has_room(action.weight):
             action.state = State.QUEUED
             action.lane = lane
@@ -54,6 +56,15 @@ def issue(engine: Engine, action: Action) -> None:
             return
     if not _launch(engine, action, lane) and not (lane.backlog and lane.backlog[0] is action):
         lane.backlog.appendleft(action)
+
+
+def _bound(action: Action) -> list[tuple[EventSemaphore, int, Action]]:
+    """Return what an action waits for on the device, of what it registered for."""
+    return [
+        (wait.semaphore, wait.value, wait.producer)
+        for wait in action.waits
+        if wait.producer is not None and wait.semaphore is not None
+    ]
 
 
 def _stream_for(engine: Engine, action: Action) -> Lane | None:

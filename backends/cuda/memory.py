@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_cuda2hal.hal import Buffer, HalError, Latch, StatusCode, checked_range
 
-from .driver import Handle
+from .driver import CudaError, Handle
 from .locks import Rank, make_lock
 from .staging import PinnedBlock
 
@@ -65,9 +65,15 @@ class CudaBuffer(Buffer):
     def free(self, stream: Handle) -> None:
         """Give the memory back in stream order; the engine's role is held."""
         address = self.live_address()
-        self.engine.context.free_on(stream, address)
-        self._address = None
-        self.engine.memory.give_back(self.size)
+        self._address = None  # first: after an interruption it must not be freed again
+        try:
+            self.engine.context.free_on(stream, address)
+        except CudaError:
+            self._address = address
+            raise
+        finally:
+            if self._address is None:
+                self.engine.memory.give_back(self.size)
 
     def live_address(self) -> int:
         """Return where the memory is, if there is any at this moment.

@@ -50,6 +50,7 @@ class Parameters:
         lowest = {"queues": 1, "streams": 1, "event_pool_capacity": 0, "max_in_flight": 1, "memory_kept": 0}
         for name, least in lowest.items():
             value = getattr(self, name)
+            self._check_int(backend, name, value)
             if value < least:
                 raise BadOption(f"backend '{backend}': option '{name}' must be at least {least}, not {value}")
         if self.queues * self.streams > CONNECTIONS - SIDE_STREAMS:
@@ -62,6 +63,8 @@ class Parameters:
                 f"backend '{backend}': option 'max_in_flight' must be below {LAUNCH_LIMIT}, where launches begin to "
                 f"block their caller; not {self.max_in_flight}"
             )
+        if self.memory is not None:
+            self._check_int(backend, "memory", self.memory)
         if self.memory is not None and self.memory < 1:
             raise BadOption(f"backend '{backend}': option 'memory' must be at least 1 byte, not {self.memory}")
         if self.completion not in COMPLETIONS:
@@ -69,3 +72,8 @@ class Parameters:
                 f"backend '{backend}': option 'completion' is {' or '.join(COMPLETIONS)}, not '{self.completion}'"
             )
         return self
+
+    @staticmethod
+    def _check_int(backend: str, name: str, value: object) -> None:
+        if type(value) is not int:
+            raise BadOption(f"backend '{backend}': option '{name}' is an int, not {value!r}")

@@ -28,6 +28,7 @@ from pytest_cuda2hal.hal import (
     WaitMode,
     captured,
     checked_commands,
+    checked_size,
     checked_timeout,
     checked_value,
 )
@@ -205,8 +206,7 @@ class ReferenceDevice(Device):
         signal: Iterable[Timepoint] = (),
         queue: int = 0,
     ) -> Buffer:
-        if size < 1:
-            raise HalError(StatusCode.INVALID_ARGUMENT, f"a buffer has at least 1 byte, not {size}")
+        size = checked_size(size)
         if size > self.memory.total:
             raise HalError(StatusCode.RESOURCE_EXHAUSTED, f"{size} bytes asked for, the device has {self.memory.total}")
         buffer = self.buffer_class(self, size)
@@ -313,8 +313,7 @@ class ReferenceDevice(Device):
     # --- memory and latches
 
     def allocate_buffer(self, size: int) -> ReferenceBuffer:
-        if size < 1:
-            raise HalError(StatusCode.INVALID_ARGUMENT, f"a buffer has at least 1 byte, not {size}")
+        size = checked_size(size)
         with self.changing():
             self._check_open()
             buffer = self.buffer_class(self, size)

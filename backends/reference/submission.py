@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pytest_cuda2hal.hal import HalError, StatusCode
+from pytest_cuda2hal.hal import HalError, failure_of_host_call
 
 if TYPE_CHECKING:
     from .device import ReferenceDevice
@@ -90,10 +90,8 @@ class Submission:
         try:
             if work:
                 work()
-        except HalError as raised:
-            error = raised.again()
         except BaseException as raised:  # noqa: BLE001 - a host call may raise anything (H-2), SystemExit included
-            error = HalError(StatusCode.UNKNOWN, f"{type(raised).__name__}: {raised}")
+            error = failure_of_host_call(raised)
         del work
         with self._device.changing():
             self.retire(error)

@@ -65,6 +65,25 @@ def test_other_exception_fails_the_signals_with_unknown(
     after.wait(1)
 
 
+class Unprintable(Exception):
+    """Its text cannot be had, as of one whose arguments have gone, or that a proxy stands for."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@clause("H-2")
+def test_exception_that_cannot_be_printed_fails_the_signals(device: ObservedDevice, semaphores: Semaphores) -> None:
+    """To say what was raised is no condition of failing the signals, and the next call is made."""
+    done, after = semaphores(2)
+    device.queue_host_call(raises(Unprintable()), signal=[done @ 1])
+    status_of(lambda: done.wait(1))
+    failure = failure_of(done)
+    assert failure.code is StatusCode.UNKNOWN, f"expected UNKNOWN; seen {failure}"
+    device.queue_host_call(lambda: None, signal=[after @ 1])
+    after.wait(1)
+
+
 @clause("H-2", "F-6")
 def test_work_behind_a_failed_host_call_never_runs(
     device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, settle: Settle

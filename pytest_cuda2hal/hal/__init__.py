@@ -18,9 +18,10 @@ from .commands import (
     Update,
     checked_commands,
     checked_range,
+    checked_size,
 )
 from .device import Device, DeviceInfo, Statistics
-from .errors import BackendUnavailable, HalError, StatusCode, UnsupportedOperation
+from .errors import BackendUnavailable, HalError, StatusCode, UnsupportedOperation, failure_of_host_call
 from .profiles import PROFILES, VARIATION_POINTS, Answer, Limit, Profile, VariationPoint
 from .semaphore import (
     VALUE_LIMIT,
@@ -67,7 +68,9 @@ __all__ = [
     "captured",
     "checked_commands",
     "checked_range",
+    "checked_size",
     "checked_timeout",
     "checked_value",
     "deadline_after",
+    "failure_of_host_call",
 ]

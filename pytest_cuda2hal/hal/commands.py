@@ -36,6 +36,20 @@ class Latch(abc.ABC):
         """Let go whatever is held. May be called from any thread, any number of times."""
 
 
+def checked_size(size: int) -> int:
+    """Return the size of a buffer in bytes as an ``int``, whatever kind of integer it was.
+
+    :raises HalError: ``INVALID_ARGUMENT`` when it is less than 1.
+    :raises TypeError: it is no integer.
+    """
+    if isinstance(size, bool) or not hasattr(type(size), "__index__"):
+        raise TypeError(f"the size of a buffer is an int, not {type(size).__name__}: {size!r}")
+    size = operator.index(size)
+    if size < 1:
+        raise HalError(StatusCode.INVALID_ARGUMENT, f"a buffer has at least 1 byte, not {size}")
+    return size
+
+
 def checked_range(offset: int, length: int | None, size: int) -> tuple[int, int]:
     """Return ``(offset, length)`` within a buffer of ``size`` bytes, ``None`` meaning all that follows.
 

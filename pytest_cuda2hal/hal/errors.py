@@ -58,6 +58,21 @@ class HalError(Exception):
         return HalError(self.code, self.message)
 
 
+def failure_of_host_call(raised: BaseException) -> HalError:
+    """Return what the signals of a host call fail with, given what the call raised.
+
+    A :class:`HalError` as it is, anything else as ``UNKNOWN`` with the exception's type and text, also where that
+    exception cannot be printed. Never raises. Thread-safe.
+    """
+    if isinstance(raised, HalError):
+        return raised.again()
+    try:
+        text = str(raised)
+    except BaseException as error:  # noqa: BLE001 - a text that cannot be had must not keep the signals from failing
+        text = f"(its text cannot be had: {type(error).__name__})"
+    return HalError(StatusCode.UNKNOWN, f"{type(raised).__name__}: {text}")
+
+
 class BackendUnavailable(Exception):
     """A backend cannot run on this machine: ``reason`` says what is missing, ``remedy`` what to do about it.
 

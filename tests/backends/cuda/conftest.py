@@ -270,11 +270,11 @@ def rig() -> Iterator[Callable[..., Rig]]:
 
 @pytest.fixture
 def quiet_threads() -> Iterator[None]:
-    """Keep what ends a completer from being blamed on the tests that come next. To be asked for before ``rig``."""
+    """Keep what ends a device's thread from being blamed on later tests. To be asked for before ``rig``."""
     before, threading.excepthook = threading.excepthook, lambda arguments: None
     yield
     for thread in threading.enumerate():
-        if thread.name.startswith("hal-lane"):
+        if thread.name.startswith(("hal-lane", "hal-service")):
             thread.join(0.2)
     threading.excepthook = before
 

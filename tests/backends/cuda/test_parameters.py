@@ -14,6 +14,7 @@ from pytest_cuda2hal.backends.cuda.parameters import LAUNCH_LIMIT, Parameters
 from pytest_cuda2hal.backends.cuda.simulator import CUresult, SimulatedDriver
 from pytest_cuda2hal.hal import BackendUnavailable, BadOption
 
+INTEGERS = ["queues", "streams", "event_pool_capacity", "max_in_flight", "memory", "memory_kept"]
 BAD = [
     ("queues", 0, "at least 1, not 0"),
     ("streams", 0, "at least 1, not 0"),
@@ -22,6 +23,7 @@ BAD = [
     ("max_in_flight", LAUNCH_LIMIT, f"below {LAUNCH_LIMIT}, where launches begin to block"),
     ("memory", 0, "at least 1 byte, not 0"),
     ("memory_kept", -1, "at least 0, not -1"),
+    *((name, value, f"is an int, not {value!r}") for name in INTEGERS for value in (1.5, "2", True, float("inf"))),
     ("completion", "polling", "event or host-function, not 'polling'"),
 ]
 

@@ -182,3 +182,21 @@ def test_a_wrong_type_is_refused_and_changes_nothing(rig, call):
     device.submit(Hold(latch := device.latch()), signal=[done @ 1])
     latch.open()
     done.wait(1, 5)
+
+
+class FourKilobytes:
+    """An integer of another kind, as numpy's are."""
+
+    def __index__(self) -> int:
+        return 4096
+
+
+def test_a_size_counts_as_an_int_of_whatever_kind_it_was(rig):
+    device = rig()
+    made = device.semaphore()
+    buffers = [device.device.allocate_buffer(FourKilobytes())]
+    buffers.append(device.device.queue_alloca(FourKilobytes(), signal=[made @ 1]))
+    made.wait(1, 5)
+    in_use = device.device.statistics().memory_in_use
+    assert (type(in_use), in_use) == (int, 8192)
+    assert [type(buffer.size) for buffer in buffers] == [int, int]
