@@ -1,0 +1,109 @@
+"""What it costs to run a backend's cases in a supervised process: the suite with and without, in turn.
+
+    python benchmarks/isolation.py --backend=iree:local-task --pairs=5 --output=docs/results/isolation -- -k EXPRESSION
+
+runs the whole suite PAIRS times each way, one run after another on a machine that does nothing else, and writes
+OUTPUT.json and OUTPUT.md. What follows ``--`` goes to pytest; leave out with ``-k`` what would crash the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from timeline import machine
+
+WAYS = ("--isolate", "--no-isolate")
+
+
+def run_once(backend: str, way: str, more: list[str], limit: float) -> dict[str, Any]:
+    """Run the suite once; return its seconds from start to end, those spent in cases, and how many ended how."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", "--pyargs", "pytest_cuda2hal.cts", "-p", "no:cacheprovider"]
+        command += ["-q", "--tb=no", f"--backend={backend}", way, "--hal-report=report.json", *more]
+        begin = time.monotonic()
+        run = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit)
+        seconds = time.monotonic() - begin
+        try:
+            report = json.loads(Path(folder, "report.json").read_text(encoding="utf-8"))
+        except OSError:
+            raise SystemExit(f"{' '.join(command)}\nwrote no report:\n{run.stdout.decode()[-2000:]}") from None
+    cases = report["cases"]
+    return {
+        "seconds": round(seconds, 2),
+        "in_cases": round(sum(case["seconds"] for case in cases), 2),
+        "outcomes": dict(sorted(Counter(case["outcome"] for case in cases).items())),
+        "versions": ", ".join(f"{name} {version}" for name, version in report["backends"][0]["versions"].items()),
+    }
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """Write the page."""
+    about, pairs = report["machine"], report["pairs"]
+    ratios = [pair["--isolate"]["seconds"] / pair["--no-isolate"]["seconds"] for pair in pairs]
+    arguments = f", with `{shlex.join(report['arguments'])}`" if report["arguments"] else ""
+    how = f"Taken on {about['cpu']}, {about['system']}, Python {about['python']}"
+    median, least, most = (100 * (ratio - 1) for ratio in (statistics.median(ratios), min(ratios), max(ratios)))
+    lines = [
+        f"# What isolation costs: `{report['backend']}`",
+        "",
+        "Written by `benchmarks/isolation.py`; not edited by hand.",
+        "",
+        f"{how}; {report['versions']}; whole runs of the suite, in turn{arguments}.",
+        "",
+        f"**{median:.0f}% in the median of {len(pairs)} pairs**, {least:.0f}% to {most:.0f}%.",
+        "",
+        "| pair | isolated | of which in cases | not isolated | of which in cases | ratio |",
+        "|---|---|---|---|---|---|",
+    ]
+    for number, (pair, ratio) in enumerate(zip(pairs, ratios, strict=True), 1):
+        cells = [f"{pair[way][key]:.1f} s" for way in WAYS for key in ("seconds", "in_cases")]
+        lines.append(f"| {number} | {' | '.join(cells)} | {ratio:.2f} |")
+    outcomes = {json.dumps(pair[way]["outcomes"]) for pair in pairs for way in WAYS}
+    lines += ["", "Outcomes: " + "; ".join(sorted(outcomes)) + ".", ""]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backend", required=True, metavar="SPEC", help="a backend to measure")
+    parser.add_argument("--pairs", type=int, default=5, help="runs each way (default: 5)")
+    parser.add_argument("--output", metavar="PATH", type=Path, help="write PATH.json and PATH.md")
+    parser.add_argument("--limit", type=float, default=600.0, metavar="SECONDS", help="for each run (default: 600)")
+    parser.add_argument("arguments", nargs="*", help="for pytest, after --")
+    options = parser.parse_args()
+    if options.pairs < 1:
+        parser.error(f"--pairs is at least 1, not {options.pairs}")
+
+    pairs = []
+    for number in range(1, options.pairs + 1):
+        pair = {way: run_once(options.backend, way, options.arguments, options.limit) for way in WAYS}
+        print(number, *(f"{way} {pair[way]['seconds']} s" for way in WAYS), flush=True)
+        pairs.append(pair)
+    report = {
+        "machine": machine(),
+        "backend": options.backend,
+        "versions": pairs[0]["--isolate"]["versions"],
+        "arguments": options.arguments,
+        "pairs": pairs,
+    }
+    text = markdown(report)
+    print(text)
+    if options.output:
+        options.output.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        options.output.with_suffix(".md").write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
