@@ -45,6 +45,8 @@ def open_cuda(
     parameters = Parameters(
         queues, streams, completion, event_pool_capacity, max_in_flight, memory, memory_kept, check_locks
     ).check("cuda")
+    if type(device) is not int:
+        raise BadOption(f"backend 'cuda': option 'device' is an int, not {device!r}")
     if device < 0:
         raise BadOption(f"backend 'cuda': option 'device' must be at least 0, not {device}")
     from .opening import keep_primary_context, load_driver, open_on

@@ -246,9 +246,9 @@ class DeallocaAction(Action):
     def let_go(self, engine: Engine) -> None:
         self._buffer = None
         if self._issued:
+            engine.memory_was_freed()  # first: after an interruption it is told again
             self._issued = False
             engine.frees_in_flight -= 1
-            engine.memory_was_freed()
         super().let_go(engine)
 
 
@@ -285,9 +285,11 @@ class HostCallAction(Action):
     def _call(self, engine: Engine) -> None:
         failure: HalError | None = None
         function, self._function = self._function, None
+        if function is None:  # another thread makes the call: the start of that one was interrupted
+            engine.host_calls.discard(threading.current_thread())
+            return
         try:
-            if function is not None:
-                function()
+            function()
         except BaseException as error:  # noqa: BLE001 - a host call may raise anything (H-2), SystemExit included
             failure = failure_of_host_call(error)
         del function

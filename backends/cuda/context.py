@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from pytest_cuda2hal.hal import BackendUnavailable, HalError, StatusCode
 
-from .driver import OUT_OF_MEMORY, CudaError, Driver, Handle, checked
+from .driver import OUT_OF_MEMORY, CudaError, Driver, Handle, checked, nested_call
 from .events import DeviceEventPool
 from .lane import Lane
 from .locks import Rank, make_lock
@@ -83,6 +83,8 @@ class Context:
         self._undo.append(self.staging.destroy)
         self.memory_pool = self._make_memory_pool(ordinal)
         self._side_lock = make_lock(Rank.SIDE_STREAM, check=parameters.check_locks)
+        #: Who has it, by thread identifier; 0 for nobody.
+        self._side_thread = 0
         self.side_stream = self._make_stream()
         self.capture_stream = self._make_stream()
         self._piece: PinnedBlock = self.staging.take(PIECE_BYTES)
@@ -148,14 +150,33 @@ class Context:
 
     # --- the side stream: works while every queue is held
 
+    @contextlib.contextmanager
+    def _at_the_side(self) -> Iterator[None]:
+        self.refuse_within_a_transfer()
+        with self._side_lock:
+            try:
+                self._side_thread = threading.get_ident()
+                if self._is_closing:
+                    raise HalError(StatusCode.FAILED_PRECONDITION, "the device is closed")
+                self.bind()
+                yield
+            finally:
+                self._side_thread = 0
+
+    def refuse_within_a_transfer(self) -> None:
+        """Raise if the calling thread is in a read, a write or an allocation already.
+
+        :raises HalError: ``FAILED_PRECONDITION``: a finalizer or a signal handler calls, in the middle of that.
+        """
+        if self._side_thread == threading.get_ident():
+            raise nested_call()
+
     def allocate(self, size: int) -> int:
         """Return the address of device memory that is ready for use.
 
         :raises CudaError: there is none.
         """
-        with self._side_lock:
-            self._check_alive()
-            self.bind()
+        with self._at_the_side():
             address = int(checked(self.driver, "cuMemAllocFromPoolAsync", size, self.memory_pool, self.side_stream))
             self.allocations[address] = size
             checked(self.driver, "cuStreamSynchronize", self.side_stream)
@@ -192,9 +213,7 @@ class Context:
     def read(self, address: int, size: int) -> bytes:
         """Copy device memory to the host, past the queues."""
         parts: list[bytes] = []
-        with self._side_lock:
-            self._check_alive()
-            self.bind()
+        with self._at_the_side():
             for at in range(0, size, PIECE_BYTES):
                 length = min(PIECE_BYTES, size - at)
                 piece = self._piece.address
@@ -204,9 +223,7 @@ class Context:
 
     def write(self, address: int, data: bytes) -> None:
         """Copy host bytes to device memory, past the queues."""
-        with self._side_lock:
-            self._check_alive()
-            self.bind()
+        with self._at_the_side():
             for at in range(0, len(data), PIECE_BYTES):
                 part = data[at : at + PIECE_BYTES]
                 self._piece.write(part)
@@ -217,18 +234,19 @@ class Context:
         try:
             checked(self.driver, call, target, source, size, self.side_stream)
             checked(self.driver, "cuStreamSynchronize", self.side_stream)
-        except CudaError:
+        except BaseException:  # a driver's error, or an exception from a signal handler
             with contextlib.suppress(CudaError):  # the copy may still be on its way to or from the old piece
                 self._piece = self.staging.take(PIECE_BYTES)
             raise
 
-    def _check_alive(self) -> None:
-        if self._is_closing:
-            raise HalError(StatusCode.FAILED_PRECONDITION, "the device is closed")
-
     def _let_callbacks_return(self) -> None:
-        """Be sure that the driver is not in a host function, which needs what goes next. Not of use after a fault."""
+        """Be sure that the device is at no work, nor the driver in a host function, which need what goes next.
+
+        There may be work that nobody knew to be in flight: its event could not be recorded, or its issue was cut short.
+        After a fault all this returns at once.
+        """
         for lane in self.lanes:
+            self.driver.cuStreamSynchronize(lane.stream)
             self.driver.cuStreamSynchronize(lane.watch_stream)
 
     def _destroy_graphs(self) -> None:

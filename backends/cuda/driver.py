@@ -70,6 +70,15 @@ def _text(answer: tuple[Any, ...]) -> str:
     return text.decode() if isinstance(text, bytes) else str(text)
 
 
+def nested_call() -> HalError:
+    """Return the error of a call that needs the device to itself, made in the middle of another one."""
+    text = (
+        "called by a finalizer or a signal handler in the middle of another call of this device on the same thread; "
+        "call it from another thread, or later"
+    )
+    return HalError(StatusCode.FAILED_PRECONDITION, text)
+
+
 def checked(driver: Driver, call: str, *arguments: object) -> Any:
     """Call a driver function by name and return its result, ``None`` if it has none.
 

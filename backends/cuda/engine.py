@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pytest_cuda2hal.hal import HalError, StatusCode
 
 from .actions import Action, Slice, State
-from .driver import CudaError
+from .driver import CudaError, nested_call
 from .events import HostEvent, HostEventPool
 from .issue import announce, issue, refill
 from .locks import Rank, make_lock, make_role
@@ -171,7 +171,7 @@ class Engine:
             self._is_completers = False
             self._role.release()
         for lane in self.lanes:
-            if lane.backlog:
+            if not lane.is_idle:
                 lane.alarm.set()
         self.wake_service()
 
@@ -368,11 +368,7 @@ class Engine:
             has not come to its end.
         """
         if self._role._is_owned():
-            text = (
-                "called by a finalizer or a signal handler in the middle of another call of this device on the same "
-                "thread; call it from another thread, or later"
-            )
-            raise HalError(StatusCode.FAILED_PRECONDITION, text)
+            raise nested_call()
 
     def make_room(self) -> None:
         """Give back what was dropped before this call, also what another thread is at. Thread-safe."""

@@ -55,9 +55,10 @@ class GraphCache:
         driver, stream = context.driver, context.capture_stream
         staging: list[PinnedBlock] = []
         # Relaxed: calls of other threads meanwhile are none of this capture's business.
-        checked(driver, "cuStreamBeginCapture", stream, driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED)
+        relaxed = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
         failure: BaseException | None = None
         try:
+            checked(driver, "cuStreamBeginCapture", stream, relaxed)
             for operation in self._operations:
                 operation.issue(context, stream, staging)
         except BaseException as error:  # noqa: BLE001 - the capture must be ended whatever happened

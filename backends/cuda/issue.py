@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CALLBACKS_AHEAD = 4
 #: Of how many submissions to a lane one looks at what is done by now.
 LOOK_EVERY = 32
+#: What the bindings raise about an argument that we let pass.
+REFUSED = (TypeError, ValueError, OverflowError)
 
 
 def issue(engine: Engine, action: Action) -> None:
@@ -118,9 +120,11 @@ def _launch(engine: Engine, action: Action, lane: Lane) -> bool:
                 lane.sequence += 1
                 action.lane, action.sequence = lane, lane.sequence
                 if action.bound:
-                    clock, action.clock = action.clock, None  # it holds once the stream has been made to wait
-                    _wait_for_producers(engine, action, lane)
-                    action.clock = clock
+                    try:
+                        _wait_for_producers(engine, action, lane)
+                    except (CudaError, *REFUSED):
+                        action.clock = None  # it holds only where the stream has been made to wait
+                        raise
                 action.state = State.ISSUING
             action.stage = Stage.LAUNCHING
             finished = action.launch(engine, lane, engine.parameters.max_in_flight)
@@ -136,7 +140,7 @@ def _launch(engine: Engine, action: Action, lane: Lane) -> bool:
         finished, error = True, raised.again()
         if isinstance(raised, CudaError) and raised.is_sticky:
             engine.lose(raised)
-    except (TypeError, ValueError, OverflowError) as raised:  # the bindings refused an argument that we let pass
+    except REFUSED as raised:
         finished, error = True, HalError(StatusCode.INTERNAL, f"{type(raised).__name__}: {raised}")
     if action.state in (State.PENDING, State.QUEUED):  # it failed before it was begun; its stream may wait for others
         action.state = State.ISSUING

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import TYPE_CHECKING
 
-from pytest_cuda2hal.hal import Buffer, HalError, Latch, StatusCode, checked_range
+from pytest_cuda2hal.hal import Buffer, HalError, Latch, StatusCode, checked_data, checked_range
 
 from .driver import CudaError, Handle
 from .locks import Rank, make_lock
@@ -90,7 +90,7 @@ class CudaBuffer(Buffer):
         return self.engine.context.read(self.live_address() + offset, length)
 
     def write(self, data: bytes, offset: int = 0) -> None:
-        data = bytes(data)  # whose length counts bytes, whatever was given
+        data = checked_data(data)
         offset, _ = checked_range(offset, len(data), self.size)
         self.engine.context.write(self.live_address() + offset, data)
 

@@ -60,7 +60,8 @@ def _retire_producers(engine: Engine, lane: Lane, events: list[Handle], touched:
 def _retire_oldest(engine: Engine, lane: Lane, events: list[Handle]) -> None:
     entry = lane.in_flight[0]
     if isinstance(entry, Action):
-        if entry.state is State.IN_FLIGHT:
+        # ISSUING: an interruption came between its going in flight and the note of it; nobody comes back to that.
+        if entry.state is State.IN_FLIGHT or entry.state is State.ISSUING:
             finish(engine, entry, entry.error or (failure_of_bound(engine, entry) if entry.bound else None))
         entry.let_go(engine)
         entry.state = State.RETIRED

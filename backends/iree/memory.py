@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_cuda2hal.hal import Buffer, checked_range
+from pytest_cuda2hal.hal import Buffer, checked_data, checked_range
 
 from .route import Owned, Route
 from .status import STATUS_ERRORS, raise_status
@@ -26,7 +26,7 @@ class IreeBuffer(Buffer):
 
     def write(self, data: bytes, offset: int = 0) -> None:
         """Overwrite bytes; errors as for :meth:`read`."""
-        data = bytes(data)
+        data = checked_data(data)
         offset, length = checked_range(offset, len(data), self.size)
         if length:
             self._mapped()[offset : offset + length] = data

@@ -7,7 +7,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
-from pytest_cuda2hal.hal import Buffer, HalError, Latch, StatusCode, checked_range
+from pytest_cuda2hal.hal import Buffer, HalError, Latch, StatusCode, checked_data, checked_range
 
 if TYPE_CHECKING:
     from .device import ReferenceDevice
@@ -79,6 +79,7 @@ class ReferenceBuffer(Buffer):
         return bytes(self.live_bytes()[offset : offset + length])
 
     def write(self, data: bytes, offset: int = 0) -> None:
+        data = checked_data(data)
         offset, length = checked_range(offset, len(data), self.size)
         self.live_bytes()[offset : offset + length] = data
 

@@ -17,6 +17,7 @@ from .commands import (
     Latch,
     Update,
     checked_commands,
+    checked_data,
     checked_range,
     checked_size,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "WaitMode",
     "captured",
     "checked_commands",
+    "checked_data",
     "checked_range",
     "checked_size",
     "checked_timeout",

@@ -36,6 +36,14 @@ class Latch(abc.ABC):
         """Let go whatever is held. May be called from any thread, any number of times."""
 
 
+def checked_data(data: bytes) -> bytes:
+    """Return what is to be written as ``bytes``, whose length counts bytes, whatever kind of memory it was.
+
+    :raises TypeError: it is not bytes-like; an int among others, of which :class:`bytes` would make so many zeros.
+    """
+    return data if type(data) is bytes else memoryview(data).tobytes()
+
+
 def checked_size(size: int) -> int:
     """Return the size of a buffer in bytes as an ``int``, whatever kind of integer it was.
 
@@ -114,7 +122,7 @@ class Update:
     offset: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "data", bytes(self.data))
+        object.__setattr__(self, "data", checked_data(self.data))
 
 
 @dataclass(frozen=True, slots=True)

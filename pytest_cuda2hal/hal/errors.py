@@ -64,9 +64,9 @@ def failure_of_host_call(raised: BaseException) -> HalError:
     A :class:`HalError` as it is, anything else as ``UNKNOWN`` with the exception's type and text, also where that
     exception cannot be printed. Never raises. Thread-safe.
     """
-    if isinstance(raised, HalError):
-        return raised.again()
     try:
+        if isinstance(raised, HalError):
+            return raised.again()
         text = str(raised)
     except BaseException as error:  # noqa: BLE001 - a text that cannot be had must not keep the signals from failing
         text = f"(its text cannot be had: {type(error).__name__})"

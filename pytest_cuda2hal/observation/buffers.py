@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..hal import Buffer, Capability
+from ..hal import Buffer, Capability, checked_data
 from .calls import UNRECORDED
 from .records import READ, WRITE
 
@@ -56,7 +56,7 @@ class ObservedBuffer(Buffer):
             return self.inner.read(offset, length)
 
     def write(self, data: bytes, offset: int = 0) -> None:
-        data = bytes(data)
+        data = checked_data(data)
         if self._written is None and len(data) < self.size > REMEMBERED_BYTES:
             self._write(data, offset)
             return

@@ -101,14 +101,23 @@ class Rig:
         self.engine = self.device.engine
         self.context = self.engine.context
         self._latches: list[weakref.ref[Any]] = []
-        self._pumped = True
+        self._pumped, self._pumping = True, threading.Lock()
         if driver.engine.manual:  # what is copied and allocated past the queues happens by itself
             self._pump = Task(self._pump_side_stream)
 
     def _pump_side_stream(self) -> None:
         while self._pumped:
-            self.driver.step(self.context.side_stream)
+            with self._pumping:
+                self.driver.step(self.context.side_stream)
             time.sleep(0.0002)
+
+    def pause_side_stream(self) -> None:
+        """Let nothing happen on the side stream for now; for a driver that is stepped by hand."""
+        self._pumping.acquire()
+
+    def resume_side_stream(self) -> None:
+        """Let it go on."""
+        self._pumping.release()
 
     # --- making things
 

@@ -166,6 +166,8 @@ def test_bytes_are_counted_whatever_is_written(rig):
         lambda device, buffer: device.queue_fill(buffer, 1, offset=1.0),
         lambda device, buffer: device.queue_fill(buffer, 1, length=4.0),
         lambda device, buffer: buffer.read(0.0),
+        lambda device, buffer: buffer.write(3),
+        lambda device, buffer: device.queue_update(buffer, 3),
         lambda device, buffer: device.queue_execute(None),
         lambda device, buffer: device.wait_semaphores([], mode="all"),
         lambda device, buffer: device.inject_device_loss("lost"),

@@ -1,0 +1,232 @@
+"""An exception out of a signal handler at points where a review found that something was lost, or done twice."""
+
+from __future__ import annotations
+
+import _thread
+import threading
+from collections import deque
+from typing import Any
+
+import pytest
+
+from pytest_cuda2hal.backends.cuda.engine import Engine
+from pytest_cuda2hal.backends.cuda.simulator import CUresult, SimulatedDriver
+from pytest_cuda2hal.hal import Fill, HalError, Hold, StatusCode
+
+
+class InterruptionError(Exception):
+    """What a signal handler raises."""
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Have a call of an object's be made and then interrupted, the first time that this thread makes it."""
+    interrupted = threading.current_thread()
+
+    def after(owner, name):
+        made = getattr(owner, name)
+        left = [1]
+
+        def call(*arguments):
+            result = made(*arguments)
+            if left and threading.current_thread() is interrupted:
+                left.clear()
+                raise InterruptionError
+            return result
+
+        monkeypatch.setattr(owner, name, call, raising=False)
+
+    return after
+
+
+class Interrupted(deque[Any]):
+    """Work in flight, where whoever puts the first in is interrupted once it is there."""
+
+    left = 1
+
+    def append(self, entry):
+        super().append(entry)
+        if self.left:
+            self.left = 0
+            raise InterruptionError
+
+
+def test_work_that_went_in_flight_unnoted_is_retired_by_itself(rig, completion):
+    """Also where the completer sleeps, and where no host function was launched for it."""
+    device = rig(completion=completion)
+    target, done = device.buffer(), device.semaphore()
+    lane = device.lane_of(0)
+    device.until(lambda: lane.asleep)
+    waiting = device.task(lambda: done.wait(1, 5))
+    device.until(lambda: device.engine.waiting_hosts() == 1)
+    lane.in_flight = Interrupted()
+    with pytest.raises(InterruptionError):
+        device.submit(Fill(target, 1), signal=[done @ 1])
+    waiting.result()
+    device.settles()
+
+
+def test_work_that_is_retired_before_it_was_noted_makes_its_signals(rig, monkeypatch):
+    """A completer that waits for the role has it before the service thread, which would go on with the submission."""
+    device = rig(check_locks=False)
+    target, done = device.buffer(), device.semaphore()
+    lane = device.lane_of(0)
+    accept = lane.accept
+
+    def accept_and_be_interrupted(*arguments):
+        accept(*arguments)
+        raise InterruptionError
+
+    def submit():
+        device.submit(Fill(target, 1), signal=[done @ 1])  # within a turn it is left in the inbox
+        with pytest.raises(InterruptionError):
+            device.engine._drain(1)
+        device.until(lane.finished)
+        device.engine.poll(lane)
+
+    monkeypatch.setattr(lane, "accept", accept_and_be_interrupted)
+    device.engine.exclusively(submit)
+    done.wait(1, 5)
+    device.settles()
+
+
+def test_a_copy_that_was_interrupted_spoils_no_later_one(rig, interrupt):
+    device = rig(manual=True)
+    read, written = device.buffer(), device.buffer()
+    read.write(b"r" * 64)
+    device.pause_side_stream()
+    interrupt(device.driver, "cuMemcpyDtoHAsync")
+    with pytest.raises(InterruptionError):
+        read.read()
+    device.resume_side_stream()
+    written.write(b"w" * 64)
+    assert written.read() == b"w" * 64
+
+
+def test_work_that_nobody_knows_to_be_in_flight_ends_before_its_memory_goes(rig):
+    """Its event could not be recorded, so nothing tells when it is done; the checker blames a stream that is busy."""
+    device = rig(SimulatedDriver(memory=2**22))
+    target, done, latch = device.buffer(2**20), device.semaphore(), device.latch()
+    device.driver.fail("cuEventRecord", 1, CUresult.CUDA_ERROR_OUT_OF_MEMORY)
+    device.submit(Hold(latch), *(Fill(target, number) for number in range(200)), signal=[done @ 1])
+    assert device.failure(done).code is StatusCode.RESOURCE_EXHAUSTED
+    device.task(device.device.close).result()  # which opens the latch
+    assert device.driver.violations == []
+
+
+def test_a_capture_that_was_interrupted_is_none_of_the_next_ones(rig, interrupt):
+    device = rig()
+    target = device.buffer()
+    commands = device.device.create_command_buffer([Fill(target, 1), Fill(target, 2, 0, 8)])
+    interrupt(device.driver, "cuStreamBeginCapture")
+    with pytest.raises(InterruptionError):
+        device.submit(commands)
+    done = device.semaphore()
+    device.submit(device.device.create_command_buffer([Fill(target, 3), Fill(target, 4, 0, 8)]), signal=[done @ 1])
+    done.wait(1, 5)
+    assert target.read() == b"\4" * 8 + b"\3" * 56
+
+
+def test_a_host_call_whose_start_was_interrupted_is_made_once_and_waited_for(rig, monkeypatch):
+    device = rig()
+    done, leave, calls = device.semaphore(), threading.Event(), []
+    start, starter, left = threading.Thread.start, threading.current_thread(), [1]
+
+    def begin_and_be_interrupted(self):
+        if self.name != "hal-host-call" or threading.current_thread() is not starter or not left:
+            start(self)
+            return
+        left.clear()
+        _thread.start_new_thread(self._target, self._args)  # it runs, and nobody has noted that
+        raise InterruptionError
+
+    def call():
+        calls.append(1)
+        assert leave.wait(5)
+        raise HalError(StatusCode.ABORTED, "in the end")
+
+    monkeypatch.setattr(threading.Thread, "start", begin_and_be_interrupted)
+    with pytest.raises(InterruptionError):
+        device.device.queue_host_call(call, signal=[done @ 1])
+    device.until(lambda: calls)
+    assert device.never(lambda: device.value(done) != 0)
+    leave.set()
+    assert device.failure(done).message == "in the end"
+    assert calls == [1]
+
+
+def test_memory_that_was_freed_round_an_interruption_is_told_of(rig, monkeypatch):
+    device = rig(memory=4 * 2**20)
+    made, freed, again = device.semaphores(3)
+    buffer = device.device.queue_alloca(3 * 2**20, signal=[made @ 1])
+    made.wait(1, 5)
+    latch, lane = device.hold(0), device.lane_of(0)
+    device.device.queue_dealloca(buffer, signal=[freed @ 1])
+    starved = device.device.queue_alloca(3 * 2**20, signal=[again @ 1], queue=1)
+    tell, interrupted, left = Engine.memory_was_freed, threading.current_thread(), [1]
+
+    def be_interrupted(self):
+        if left and threading.current_thread() is interrupted:
+            left.clear()
+            raise InterruptionError
+        tell(self)
+
+    def retire():
+        latch.open()
+        device.until(lambda: lane.finished() == 2)
+        device.engine.poll(lane)
+
+    monkeypatch.setattr(Engine, "memory_was_freed", be_interrupted)
+    with pytest.raises(InterruptionError):
+        device.engine.exclusively(retire)
+    freed.wait(1, 5)
+    again.wait(1, 5)
+    del starved
+
+
+def test_a_consumer_whose_issue_was_interrupted_is_retired_after_its_producer(rig, interrupt):
+    device = rig(check_locks=False)
+    target = device.buffer()
+    first, second = device.semaphores(2)
+    latch = device.hold(0)
+    device.submit(Fill(target, 1), signal=[first @ 1])
+    interrupt(device.driver, "cuStreamWaitEvent")
+    with pytest.raises(InterruptionError):
+        device.submit(Fill(target, 2), wait=[first @ 1], signal=[second @ 1], queue=1)
+    device.until(lambda: any(lane.in_flight for lane in device.engine.lanes[3:]))
+    (consumer,) = (lane for lane in device.engine.lanes[3:] if lane.in_flight)
+
+    def retire():
+        latch.open()
+        device.until(consumer.finished)
+        device.engine.poll(consumer)
+        assert (device.value(first), device.value(second)) == (1, 1)
+
+    device.engine.exclusively(retire)
+
+
+@pytest.mark.parametrize("call", ["close", "read", "write", "allocate"])
+def test_a_call_in_the_middle_of_a_transfer_is_refused(rig, call):
+    """As a finalizer or a signal handler makes it; to wait for the thread's own lock would be for ever."""
+    device = rig(watched=True, check_locks=False)
+    target = device.buffer()
+    refused: list[HalError] = []
+    calls = {
+        "close": device.device.close,
+        "read": target.read,
+        "write": lambda: target.write(b"x"),
+        "allocate": lambda: device.device.allocate_buffer(16),
+    }
+
+    def watch(name, arguments):
+        if name == "cuMemcpyDtoHAsync" and not refused:
+            with pytest.raises(HalError) as caught:
+                calls[call]()
+            refused.append(caught.value)
+
+    device.watched.watch = watch
+    reading = device.task(target.read)
+    reading.result()
+    assert [error.code for error in refused] == [StatusCode.FAILED_PRECONDITION]
+    assert "in the middle of another call" in refused[0].message
+    target.write(b"x")
