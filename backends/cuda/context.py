@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from pytest_cuda2hal.hal import BackendUnavailable, HalError, StatusCode
@@ -13,7 +13,7 @@ from pytest_cuda2hal.hal import BackendUnavailable, HalError, StatusCode
 from .driver import OUT_OF_MEMORY, CudaError, Driver, Handle, checked, nested_call
 from .events import DeviceEventPool
 from .lane import Lane
-from .locks import Rank, make_lock
+from .locks import Rank, make_owned_lock
 from .parameters import Parameters
 from .staging import PinnedBlock, PinnedMemory
 
@@ -82,9 +82,7 @@ class Context:
         self.staging = PinnedMemory(driver, check_locks=parameters.check_locks)
         self._undo.append(self.staging.destroy)
         self.memory_pool = self._make_memory_pool(ordinal)
-        self._side_lock = make_lock(Rank.SIDE_STREAM, check=parameters.check_locks)
-        #: Who has it, by thread identifier; 0 for nobody.
-        self._side_thread = 0
+        self._side_lock = make_owned_lock(Rank.SIDE_STREAM, check=parameters.check_locks)
         self.side_stream = self._make_stream()
         self.capture_stream = self._make_stream()
         self._piece: PinnedBlock = self.staging.take(PIECE_BYTES)
@@ -150,25 +148,12 @@ class Context:
 
     # --- the side stream: works while every queue is held
 
-    @contextlib.contextmanager
-    def _at_the_side(self) -> Iterator[None]:
-        self.refuse_within_a_transfer()
-        with self._side_lock:
-            try:
-                self._side_thread = threading.get_ident()
-                if self._is_closing:
-                    raise HalError(StatusCode.FAILED_PRECONDITION, "the device is closed")
-                self.bind()
-                yield
-            finally:
-                self._side_thread = 0
-
     def refuse_within_a_transfer(self) -> None:
         """Raise if the calling thread is in a read, a write or an allocation already.
 
         :raises HalError: ``FAILED_PRECONDITION``: a finalizer or a signal handler calls, in the middle of that.
         """
-        if self._side_thread == threading.get_ident():
+        if self._side_lock._is_owned():
             raise nested_call()
 
     def allocate(self, size: int) -> int:
@@ -176,7 +161,9 @@ class Context:
 
         :raises CudaError: there is none.
         """
-        with self._at_the_side():
+        self.refuse_within_a_transfer()
+        with self._side_lock:
+            self._begin_transfer()
             address = int(checked(self.driver, "cuMemAllocFromPoolAsync", size, self.memory_pool, self.side_stream))
             self.allocations[address] = size
             checked(self.driver, "cuStreamSynchronize", self.side_stream)
@@ -213,7 +200,9 @@ class Context:
     def read(self, address: int, size: int) -> bytes:
         """Copy device memory to the host, past the queues."""
         parts: list[bytes] = []
-        with self._at_the_side():
+        self.refuse_within_a_transfer()
+        with self._side_lock:
+            self._begin_transfer()
             for at in range(0, size, PIECE_BYTES):
                 length = min(PIECE_BYTES, size - at)
                 piece = self._piece.address
@@ -223,7 +212,9 @@ class Context:
 
     def write(self, address: int, data: bytes) -> None:
         """Copy host bytes to device memory, past the queues."""
-        with self._at_the_side():
+        self.refuse_within_a_transfer()
+        with self._side_lock:
+            self._begin_transfer()
             for at in range(0, len(data), PIECE_BYTES):
                 part = data[at : at + PIECE_BYTES]
                 self._piece.write(part)
@@ -238,6 +229,11 @@ class Context:
             with contextlib.suppress(CudaError):  # the copy may still be on its way to or from the old piece
                 self._piece = self.staging.take(PIECE_BYTES)
             raise
+
+    def _begin_transfer(self) -> None:
+        if self._is_closing:
+            raise HalError(StatusCode.FAILED_PRECONDITION, "the device is closed")
+        self.bind()
 
     def _let_callbacks_return(self) -> None:
         """Be sure that the device is at no work, nor the driver in a host function, which need what goes next.

@@ -232,7 +232,6 @@ class CudaDevice(Device):
         engine = self.engine
         context = engine.context
         engine.refuse_within_a_turn()
-        context.refuse_within_a_transfer()
         context.enter()  # so that it is taken down here, with the role held, and not while somebody is in a turn
         try:
             engine.closed = True

@@ -27,7 +27,7 @@ from .actions import Action, Slice, State
 from .driver import CudaError, nested_call
 from .events import HostEvent, HostEventPool
 from .issue import announce, issue, refill
-from .locks import Rank, make_lock, make_role
+from .locks import Rank, make_lock, make_owned_lock
 from .memory import Memory
 from .parameters import EVENT
 from .pending import arm, told
@@ -69,7 +69,7 @@ class Engine:
         self.callbacks = [None if self.may_spin else context.make_callback(lane) for lane in self.lanes]
         for lane in self.lanes:
             lane.engine = weakref.ref(self)
-        self._role = make_role(check=parameters.check_locks)
+        self._role = make_owned_lock(Rank.ROLE, check=parameters.check_locks)
         #: A completer has the role, and somebody else would like to.
         self._is_completers = self._is_wanted = False
         #: Wakes the service thread, which does what no thread of the user's will: it never waits in the driver.
@@ -362,13 +362,14 @@ class Engine:
         self.turn(patient=True)
 
     def refuse_within_a_turn(self) -> None:
-        """Raise if the calling thread has the role already.
+        """Raise if the calling thread has the role already, or is in a read, a write or an allocation.
 
         :raises HalError: ``FAILED_PRECONDITION``: a finalizer or a signal handler calls, in the middle of a call that
             has not come to its end.
         """
         if self._role._is_owned():
             raise nested_call()
+        self.context.refuse_within_a_transfer()
 
     def make_room(self) -> None:
         """Give back what was dropped before this call, also what another thread is at. Thread-safe."""
@@ -389,6 +390,7 @@ class Engine:
         for lane in getattr(self, "lanes", ()):
             lane.stopping = True
             lane.alarm.set()
+        self.service_stops = True  # it may wake while this object is still to be had, and would sleep for good after it
         service = getattr(self, "service_alarm", None)
         if service is not None:
             service.set()

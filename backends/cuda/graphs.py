@@ -75,6 +75,7 @@ class GraphCache:
             context.staging.release(staging)
             raise
         finally:
+            failure = None  # its traceback has this frame, and the frame the buffers
             if not result:
                 driver.cuGraphDestroy(graph)
         return executable, staging

@@ -104,7 +104,7 @@ def _launch(engine: Engine, action: Action, lane: Lane) -> bool:
     """Issue an action to a lane; return whether all of it was."""
     driver = engine.driver
     error: HalError | None = None
-    if lane.in_flight and lane.in_flight[-1] is action:  # an interruption came after the last driver call
+    if action.stage is Stage.ALL_LAUNCHED and action in lane.in_flight:  # an interruption came after the last call
         _accepted(engine, action, None)
         return True
     try:
@@ -226,8 +226,6 @@ def _cannot_record(engine: Engine, action: Action, error: CudaError) -> None:
     """Nobody will know when the work is done: what it uses is kept for good, and its signals fail."""
     if error.is_sticky:
         engine.lose(error)
-    else:
-        engine.abandoned.append(action)
     action.abandon(engine)
     finish(engine, action, error)
 

@@ -46,8 +46,8 @@ class LockOrderError(AssertionError):
 _held = threading.local()
 
 
-class RoleLock(Lock, Protocol):
-    """The lock of the engine's role: it knows whether the calling thread has it."""
+class OwnedLock(Lock, Protocol):
+    """It knows whether the calling thread has it."""
 
     def _is_owned(self) -> bool: ...
 
@@ -84,12 +84,12 @@ class OrderedLock(AbstractContextManager[bool]):
         self.release()
 
 
-def make_role(*, check: bool) -> RoleLock:
-    """Return the lock of an engine's role."""
+def make_owned_lock(rank: Rank, *, check: bool) -> OwnedLock:
+    """Return a lock that knows whether the calling thread has it."""
     if check:
-        return OrderedLock(Rank.ROLE)
+        return OrderedLock(rank)
     # Never taken twice: it is the lock of the standard library that knows its owner, though its stubs do not say so.
-    return cast(RoleLock, threading.RLock())
+    return cast(OwnedLock, threading.RLock())
 
 
 def make_lock(rank: Rank, *, check: bool) -> Lock:

@@ -104,6 +104,8 @@ def finish(engine: Engine, action: Action, error: HalError | None) -> None:
     engine.actions.discard(action)
     action.bound = ()
     on_device = not action.on_host and (state is State.IN_FLIGHT or state is State.ISSUING)
+    if on_device and action.event is None:
+        engine.abandoned.append(action)  # some of it may run, and nothing will tell when that ends
     action.state = State.ABANDONED if on_device else State.RETIRED
     if not on_device:
         action.let_go(engine)

@@ -121,6 +121,15 @@ def test_a_call_that_fails_fails_its_submission_and_only_that(rig, completion, n
     fails_and_leaves_nothing(device, name, CALLS[name])
 
 
+def test_a_capture_that_fails_leaves_nothing_to_the_garbage_collector(rig, completion):
+    device = rig(completion=completion)
+    gc.disable()
+    try:
+        fails_and_leaves_nothing(device, "cuStreamBeginCapture", CALLS["cuStreamBeginCapture"])
+    finally:
+        gc.enable()
+
+
 def test_a_wait_for_a_producer_that_fails_fails_its_submission_and_only_that(rig):
     fails_and_leaves_nothing(rig(), "cuStreamWaitEvent", consumer)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from pytest_cuda2hal.backends.cuda.engine import Engine
 from pytest_cuda2hal.backends.cuda.events import HostEvent
 from pytest_cuda2hal.backends.cuda.issue import refill
+from pytest_cuda2hal.backends.cuda.opening import open_on
+from pytest_cuda2hal.backends.cuda.parameters import Parameters
 from pytest_cuda2hal.backends.cuda.semaphore import EventSemaphore
 from pytest_cuda2hal.backends.cuda.simulator import CUresult, SimulatedDriver
 from pytest_cuda2hal.hal import Fill, HalError, StatusCode
@@ -175,6 +178,7 @@ def test_memory_given_to_another_thread_at_once_is_known_to_be_allocated(rig, mo
     address = buffer.live_address()
     del buffer
     device.until(lambda: got)
+    device.engine.exclusively(lambda: None)  # whoever freed it has come to its end
     assert got == [address]
     assert address in device.context.allocations
 
@@ -190,6 +194,34 @@ def test_a_context_that_another_library_made_current_does_no_harm(rig):
         done.wait(value, 5)
         assert target.read(0, 1) == bytes([value])
     driver.cuDevicePrimaryCtxRelease(driver.cuDeviceGet(1)[1])
+
+
+def test_the_service_thread_ends_though_it_wakes_while_the_last_handle_goes(rig, monkeypatch):
+    """A weak reference still finds the engine while its ``__del__`` runs, which is called once."""
+    until = rig().until
+    driver = SimulatedDriver()
+    device = open_on(driver, ordinal=0, parameters=Parameters(check_locks=True), versions={})
+    alarm, (service,) = device.engine.service_alarm, [t for t in device._completers if t.name == "hal-service"]
+    set_event, turn, turns = HostEvent.set, Engine.turn, []
+    is_going: list[int] = []
+
+    def noted_turn(self, **options):
+        turn(self, **options)
+        if threading.current_thread() is service:
+            turns.append(self.lost)
+
+    def set_and_let_it_run(self):
+        set_event(self)
+        if self is alarm and is_going:
+            until(lambda: turns or not service.is_alive())
+
+    monkeypatch.setattr(HostEvent, "set", set_and_let_it_run)
+    monkeypatch.setattr(Engine, "turn", noted_turn)
+    gc.collect()
+    is_going.append(1)
+    del device
+    until(lambda: not driver.contexts and not service.is_alive())
+    assert driver.violations == []
 
 
 def test_the_service_thread_does_not_end_in_silence(rig, quiet_threads):

@@ -114,6 +114,54 @@ def test_work_that_nobody_knows_to_be_in_flight_ends_before_its_memory_goes(rig)
     assert device.driver.violations == []
 
 
+def test_memory_of_work_whose_launch_was_interrupted_stays_until_the_device_closes(rig, interrupt):
+    """Whoever closes comes before the service thread, which would have recorded an event behind it."""
+    device = rig(check_locks=False, record_calls=True)
+    targets = [device.buffer()]
+
+    def work():
+        device.submit(Fill(targets[0], 1))  # within a turn it is left in the inbox
+        with pytest.raises(InterruptionError):
+            device.engine._drain(1)
+        device.engine.cancel()
+
+    interrupt(device.driver, "cuMemsetD8Async")
+    device.engine.exclusively(work)
+    targets.clear()
+    device.until(lambda: not device.engine.trash)
+    device.engine.exclusively(lambda: None)
+    assert not device.calls("cuMemFreeAsync")
+    assert len(device.engine.abandoned) == 1
+
+
+def test_work_that_another_overtook_after_an_interruption_is_in_flight_once(rig, monkeypatch):
+    device = rig(check_locks=False)
+    target, first, second = device.buffer(), device.semaphore(), device.semaphore()
+    lane = device.lane_of(0)
+    accept, left = lane.accept, [1]
+
+    def accept_and_be_interrupted(*arguments):
+        accept(*arguments)
+        if left:
+            left.clear()
+            raise InterruptionError
+
+    def work():
+        device.submit(Fill(target, 1), signal=[first @ 1])
+        with pytest.raises(InterruptionError):
+            device.engine._drain(1)
+        device.submit(Fill(target, 2), signal=[second @ 1])
+        device.engine.inbox.rotate(1)
+        device.engine._drain(2)
+        assert len(lane.in_flight) == 2
+
+    monkeypatch.setattr(lane, "accept", accept_and_be_interrupted)
+    device.engine.exclusively(work)
+    first.wait(1, 5)
+    second.wait(1, 5)
+    device.settles()
+
+
 def test_a_capture_that_was_interrupted_is_none_of_the_next_ones(rig, interrupt):
     device = rig()
     target = device.buffer()
@@ -205,7 +253,7 @@ def test_a_consumer_whose_issue_was_interrupted_is_retired_after_its_producer(ri
     device.engine.exclusively(retire)
 
 
-@pytest.mark.parametrize("call", ["close", "read", "write", "allocate"])
+@pytest.mark.parametrize("call", ["close", "read", "write", "allocate", "create_latch", "lose"])
 def test_a_call_in_the_middle_of_a_transfer_is_refused(rig, call):
     """As a finalizer or a signal handler makes it; to wait for the thread's own lock would be for ever."""
     device = rig(watched=True, check_locks=False)
@@ -216,6 +264,8 @@ def test_a_call_in_the_middle_of_a_transfer_is_refused(rig, call):
         "read": target.read,
         "write": lambda: target.write(b"x"),
         "allocate": lambda: device.device.allocate_buffer(16),
+        "create_latch": device.device.create_latch,
+        "lose": lambda: device.device.inject_device_loss(HalError(StatusCode.DATA_LOSS, "lost")),
     }
 
     def watch(name, arguments):
