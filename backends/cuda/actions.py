@@ -278,7 +278,7 @@ class HostCallAction(Action):
         except BaseException as error:
             if thread.ident is None:
                 engine.host_calls.discard(thread)
-            if not isinstance(error, RuntimeError):
+            if thread.ident is not None or not isinstance(error, RuntimeError):  # a signal handler's: the call is made
                 raise
             raise HalError(StatusCode.RESOURCE_EXHAUSTED, f"no thread for a host call: {error}") from None
 

@@ -38,11 +38,11 @@ class Completer:
         self._lane = lane
         self._begun: SimpleQueue[CudaError | None] = SimpleQueue()
         self.thread = threading.Thread(target=self._run, name=f"hal-lane-{lane.index}", daemon=True)
-        lane.context.enter()
+        lane.context.enter(self.thread)
         try:
             self.thread.start()
         except BaseException:
-            lane.context.leave()
+            lane.context.leave(self.thread)
             raise
 
     def wait_until_begun(self) -> None:
@@ -71,7 +71,7 @@ class Completer:
                 engine.lose_by(error, "a completer")
             raise
         finally:
-            context.leave()
+            context.leave(self.thread)
 
     def _complete(self) -> None:
         raise NotImplementedError
@@ -200,11 +200,11 @@ class Service:
         self._alarm = engine.service_alarm
         self._context = engine.context
         self.thread = threading.Thread(target=self._run, name="hal-service", daemon=True)
-        self._context.enter()
+        self._context.enter(self.thread)
         try:
             self.thread.start()
         except BaseException:
-            self._context.leave()
+            self._context.leave(self.thread)
             raise
 
     def _run(self) -> None:
@@ -223,7 +223,7 @@ class Service:
                 engine.lose_by(error, "the service thread")
             raise
         finally:
-            self._context.leave()
+            self._context.leave(self.thread)
 
 
 def start_completers(engine: Engine, kind: type[Completer]) -> list[threading.Thread]:

@@ -41,7 +41,8 @@ class Context:
         self.driver = driver
         self.parameters = parameters
         self._undo: list[Callable[[], object]] = []
-        self._users = 0
+        #: Who needs it.
+        self._users: set[object] = set()
         self._users_lock = threading.Lock()
         self._callbacks: list[Any] = []
         self._is_closing = False
@@ -166,7 +167,12 @@ class Context:
             self._begin_transfer()
             address = int(checked(self.driver, "cuMemAllocFromPoolAsync", size, self.memory_pool, self.side_stream))
             self.allocations[address] = size
-            checked(self.driver, "cuStreamSynchronize", self.side_stream)
+            try:
+                checked(self.driver, "cuStreamSynchronize", self.side_stream)
+            except BaseException:  # nobody will know the address
+                with contextlib.suppress(CudaError):
+                    self.free_on(None, address)
+                raise
         return address
 
     def allocate_on(self, stream: Handle, size: int) -> int:
@@ -257,17 +263,17 @@ class Context:
 
     # --- the end
 
-    def enter(self) -> None:
-        """Count one more thread that needs the context."""
+    def enter(self, user: object) -> None:
+        """Note that somebody needs the context; to say so again changes nothing."""
         with self._users_lock:
-            self._users += 1
+            self._users.add(user)
 
-    def leave(self) -> None:
-        """Count one less; the last one takes everything down."""
+    def leave(self, user: object) -> None:
+        """Note that somebody needs it no more; the last one takes everything down."""
         with self._users_lock:
-            self._users -= 1
-            last = self._users == 0
-        if last:
+            self._users.discard(user)
+            is_last = not self._users
+        if is_last:
             self.destroy()
 
     def destroy(self) -> None:

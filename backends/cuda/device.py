@@ -58,7 +58,7 @@ class CudaDevice(Device):
         context = self.context_class(driver, ordinal, parameters)
         versions = {"driver": f"{context.version // 1000}.{context.version % 1000 // 10}", **versions}
         self.info = DeviceInfo(context.name, versions, count=context.device_count)
-        context.enter()  # until the completers have entered, and again while closing
+        context.enter("opening")  # until the completers have entered
         try:
             self.engine = self.engine_class(context)
             completer = self.event_completer_class if parameters.completion == EVENT else HostFunctionCompleter
@@ -69,7 +69,7 @@ class CudaDevice(Device):
                 lane.alarm.set()
             raise
         finally:
-            context.leave()
+            context.leave("opening")
 
     # --- semaphores
 
@@ -232,7 +232,9 @@ class CudaDevice(Device):
         engine = self.engine
         context = engine.context
         engine.refuse_within_a_turn()
-        context.enter()  # so that it is taken down here, with the role held, and not while somebody is in a turn
+        # So that it is taken down here, with the role held, and not while somebody is in a turn. Not counted: what an
+        # interrupted call has entered, the next one leaves.
+        context.enter("closing")
         try:
             engine.closed = True
             engine.exclusively(self._end_everything)
@@ -245,7 +247,7 @@ class CudaDevice(Device):
                 if thread is not threading.current_thread():
                     thread.join()
         finally:
-            engine.exclusively(context.leave)
+            engine.exclusively(lambda: context.leave("closing"))
 
     def _end_everything(self) -> None:
         self.engine.cancel()

@@ -280,10 +280,13 @@ class Engine:
         """Query a lane's work for a short time; return whether the semaphore got somewhere. Thread-safe."""
         end = 0.0
         role = self._role
+        is_bound = False
         try:
             while True:
                 if not role._is_owned() and role.acquire(False):
-                    self._bind()
+                    if not is_bound:
+                        self._bind()
+                        is_bound = True
                     if self.poll(lane) and (self.inbox or self.ready):
                         self._drain(PATIENCE)
                     role.release()

@@ -23,13 +23,15 @@ def retire(engine: Engine, lane: Lane, count: int) -> set[Lane]:
     """
     events: list[Handle] = []
     touched = {lane}
-    for _ in range(count):
-        if not lane.in_flight:  # it has been retired as somebody's producer
-            break
-        if lane.in_flight[0].clock:
-            _retire_producers(engine, lane, events, touched)
-        _retire_oldest(engine, lane, events)
-    engine.events.release(events)
+    try:
+        for _ in range(count):
+            if not lane.in_flight:  # it has been retired as somebody's producer
+                break
+            if lane.in_flight[0].clock:
+                _retire_producers(engine, lane, events, touched)
+            _retire_oldest(engine, lane, events)
+    finally:
+        engine.events.release(events)
     return touched
 
 

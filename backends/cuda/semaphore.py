@@ -57,24 +57,26 @@ class EventSemaphore(Semaphore):
     def signal(self, value: int) -> None:
         value = in_range(value)
         due: list[Waiting] = []
+        refusal: HalError | None = None
         try:
             with self._lock:
                 if self._failure:
-                    raise self._failure.again()
-                if value <= self._value:
+                    refusal = self._failure.again()
+                elif value <= self._value:
                     text = f"signal({value}) does not advance a timeline at {self._value}"
-                    raise HalError(StatusCode.OUT_OF_RANGE, text)
-                self._value = value
-                self._take(value, due)
+                    refusal = HalError(StatusCode.OUT_OF_RANGE, text)
+                else:
+                    self._value = value
+                    self._take(value, due)
             if due:
                 for wait in due:
                     wait.reached()
                 self.engine.turn()
-        except HalError:
-            raise
-        except BaseException:  # a signal handler's: whoever was to be told still is
+        except BaseException:  # a signal handler's, of whatever kind: whoever was to be told still is
             self.engine.tell_later(self, due)
             raise
+        if refusal is not None:
+            raise refusal
 
     def fail(self, error: HalError) -> None:
         if not isinstance(error, HalError):
@@ -86,8 +88,6 @@ class EventSemaphore(Semaphore):
                 wait.failed(error)
             if due:
                 self.engine.turn()
-        except HalError:
-            raise
         except BaseException:  # as above
             self.engine.tell_later(self, due)
             raise

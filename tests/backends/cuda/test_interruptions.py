@@ -280,3 +280,99 @@ def test_a_call_in_the_middle_of_a_transfer_is_refused(rig, call):
     assert [error.code for error in refused] == [StatusCode.FAILED_PRECONDITION]
     assert "in the middle of another call" in refused[0].message
     target.write(b"x")
+
+
+@pytest.mark.parametrize("error", [InterruptionError("a"), HalError(StatusCode.OUT_OF_RANGE, "a"), ValueError("a")])
+@pytest.mark.parametrize("call", ["signal", "fail"])
+def test_who_was_to_be_told_is_told_whatever_a_signal_handler_raises(rig, monkeypatch, call, error):
+    device = rig()
+    semaphore = device.semaphore()
+    waiting = device.task(lambda: semaphore.wait(1, 5))
+    device.until(lambda: device.engine.waiting_hosts() == 1)
+    take, left = semaphore._take, [1]
+
+    def take_and_be_interrupted(value, into):
+        take(value, into)
+        if left:
+            left.clear()
+            raise error
+
+    monkeypatch.setattr(semaphore, "_take", take_and_be_interrupted)
+    with pytest.raises(type(error)):
+        semaphore.signal(1) if call == "signal" else semaphore.fail(HalError(StatusCode.ABORTED, "failed"))
+    if call == "signal":
+        waiting.result()
+    else:
+        with pytest.raises(HalError, match="failed"):
+            waiting.result()
+
+
+def test_a_runtime_error_of_a_signal_handler_is_no_lack_of_threads(rig, monkeypatch):
+    device = rig()
+    done, calls = device.semaphore(), []
+    start, starter = threading.Thread.start, threading.current_thread()
+
+    def start_and_be_interrupted(self):
+        start(self)
+        if self.name == "hal-host-call" and threading.current_thread() is starter:
+            raise RuntimeError("a signal handler's")
+
+    monkeypatch.setattr(threading.Thread, "start", start_and_be_interrupted)
+    with pytest.raises(RuntimeError, match="a signal handler's"):
+        device.device.queue_host_call(lambda: calls.append(1), signal=[done @ 1])
+    done.wait(1, 5)
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("place", ["before the end", "at the end"])
+def test_a_close_that_was_interrupted_can_be_called_again(rig, monkeypatch, place):
+    device = rig()
+    exclusively, left = device.engine.exclusively, [1 if place == "before the end" else 2]
+
+    def be_interrupted(function):
+        left[0] -= 1
+        if left[0] == 0:
+            raise InterruptionError
+        exclusively(function)
+
+    monkeypatch.setattr(device.engine, "exclusively", be_interrupted)
+    with pytest.raises(InterruptionError):
+        device.device.close()
+    device.device.close()
+    assert device.context.is_destroyed
+
+
+def test_memory_whose_allocation_was_interrupted_can_be_had(rig, interrupt):
+    device = rig(SimulatedDriver(memory=2**22), memory_kept=0)
+    interrupt(device.driver, "cuStreamSynchronize")
+    with pytest.raises(InterruptionError):
+        device.buffer(3 * 2**20)
+    assert device.context.allocations == {}
+    device.buffer(3 * 2**20)
+
+
+def test_events_of_an_interrupted_retirement_go_back(rig, monkeypatch):
+    device = rig()
+    target, done, latch = device.buffer(), device.semaphore(), device.hold(0)
+    lane = device.lane_of(0)
+    for number in range(1, 21):
+        device.submit(Fill(target, 1), signal=[done @ number])
+    take, interrupted, left = done.signal_from_device, threading.current_thread(), [10]
+
+    def be_interrupted(*arguments):
+        take(*arguments)
+        if threading.current_thread() is interrupted:
+            left[0] -= 1
+            if left[0] == 0:
+                raise InterruptionError
+
+    def retire():
+        latch.open()
+        device.until(lambda: lane.finished() == len(lane.in_flight))
+        device.engine.poll(lane)
+
+    monkeypatch.setattr(done, "signal_from_device", be_interrupted)
+    with pytest.raises(InterruptionError):
+        device.engine.exclusively(retire)
+    done.wait(20, 5)
+    device.settles()
