@@ -10,6 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help cts test-whole seeds soak bench findings zoo zoo-full zoo-rare mutation faults test lint types docs build clean
 N ?= 20
 SIM := cuda-sim:seed={n}
+SOAK := --quick=200 --full=20 --jobs=2 --resume
 SIMULATED := $(SIM) $(SIM):completion=host-function $(SIM):queues=4 $(SIM):event_pool_capacity=1
 
 .DEFAULT_GOAL := help
@@ -31,7 +32,8 @@ seeds: $(VENV)/stamp ## Run the suite on cuda-sim with N seeds (20) in each conf
 	$(RUN) pytest_cuda2hal repeat --quick=$(N) --jobs=2 --output=docs/results/cuda-sim-seeds $(SIMULATED:%=--backend=%)
 
 soak: $(VENV)/stamp ## Run the suite on reference and cuda-sim 200 times at quick and 20 times at full effort; resumes
-	$(RUN) pytest_cuda2hal repeat --quick=200 --full=20 --jobs=2 --resume --output=docs/results/soak --backend=reference --backend=$(SIM)
+	$(RUN) pytest_cuda2hal repeat $(SOAK) --output=docs/results/soak-reference --backend=reference
+	$(RUN) pytest_cuda2hal repeat $(SOAK) --output=docs/results/soak-cuda-sim --backend=$(SIM)
 
 bench: $(VENV)/stamp ## Measure cuda, iree:cuda and the raw driver calls; needs a GPU, keeps the page of results
 	$(VENV)/bin/python benchmarks/timeline.py --backend=cuda --backend=iree:cuda --raw --output=docs/results/timeline

@@ -18,6 +18,7 @@ from .frame import Chance, defect
     "alloca-blocks",
     happened="iree-org/iree 1bb26cb345 and after, cuda: queue_alloca waits for its wait list on the calling thread",
     clauses=("A-1",),
+    hangs=True,
 )
 class AllocaBlocks(FaultyReference):
     """An alloca returns when its wait list has been reached."""

@@ -311,6 +311,7 @@ class ForEverInThePast(FaultyWait):
     "expired-waits-for-ever",
     happened="iree-org/iree issues #2604 and #2612: a deadline in the infinite past was waited for in a loop",
     clauses=("W-4",),
+    hangs=True,
 )
 class ExpiredWaitsForEver(FaultyReference):
     """A wait with an expired timeout waits until its value is reached, however long that takes."""
