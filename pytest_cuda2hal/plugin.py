@@ -232,7 +232,11 @@ class _Session:
         if of_ours and not self._run.is_worker:
             self._run.verdicts.add(report)
 
+    @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        # The process that cases ran in has come to its end while other plugins did what they do here.
+        if self._runner is not None:
+            self._runner.close()
         run = self._run
         if run.has_verdicts:
             from .summary import print_summary
@@ -241,8 +245,8 @@ class _Session:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self._runner is not None:
-            self._runner.close()
+        if self._runner is not None and self._run.is_worker:
+            self._runner.close()  # what is to be said of its end goes to who controls this process, now or never
         if self._run.has_verdicts or self._run.settings.writes:
             from .finishing import finish
 

@@ -152,13 +152,13 @@ class Journal:
         """
         slot = self._this.slot or self._new_slot()
         moment = monotonic_ns() // 1_000_000
-        with self._lock:
-            call = next(self._numbers)
-            text = self._lines[call] = slot.line(call, operation, device, moment, facts)
-            slot.calls.append(call)
-            if slot.word:
-                self._words[slot.word] = call
-            self._append(text, call)
+        call = next(self._numbers)
+        text = slot.line(call, operation, device, moment, facts)
+        slot.calls.append(call)
+        self._lines[call] = text  # second: a line of a call that no thread is in is forgotten
+        if slot.word:
+            self._words[slot.word] = call
+        self._append(text, call)
         return call
 
     def write_refused(self, operation: str, device: int, since: float, facts: str, error: str) -> None:
@@ -338,13 +338,13 @@ class Journal:
         """Append a line, under a number of its own or the one given."""
         if len(text) + _LINE_EXTRA > self._capacity // 8:
             return
+        line = checked_line(number or next(self._numbers), text)  # without the lock, for which other threads would wait
         with self._lock:
-            if self._put(text, number):
+            if self._put(line):
                 self._put_calls_in_progress()
 
-    def _put(self, text: str, number: int = 0) -> bool:
+    def _put(self, line: bytes) -> bool:
         """Append a line, which may have to be split at the end of the ring; return whether it came to the end."""
-        line = checked_line(number or next(self._numbers), text)
         at = self._position % self._capacity
         room = self._capacity - at
         self._ring[at : at + len(line)] = line[:room]
@@ -362,7 +362,7 @@ class Journal:
             room -= len(text) + _LINE_EXTRA
             if room < 0:
                 break
-            self._put(text)
+            self._put(checked_line(next(self._numbers), text))
 
     def _save_records(self) -> list[str]:
         """Make lines of the records of calls in progress, and return them."""

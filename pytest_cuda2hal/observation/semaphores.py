@@ -42,6 +42,7 @@ class ObservedSemaphore(Semaphore):
         self.serial = device.log.new_serial()
         #: What it goes by in the journal; 0 without one.
         self.journal_key = 0 if self._calls is None else self._calls.key | self.serial
+        self._query_head = brief_head(QUERY, self.journal_key)
         device.log.knows(self)
 
     def __repr__(self) -> str:
@@ -54,7 +55,7 @@ class ObservedSemaphore(Semaphore):
             return self.inner.query()
         slot = None
         try:
-            slot = calls.journal.begin_query(brief_head(QUERY, self.journal_key))
+            slot = calls.journal.begin_query(self._query_head)
             return self.inner.query()
         finally:
             if slot is not None:
