@@ -235,13 +235,14 @@ class _Session:
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         # The process that cases ran in has come to its end while other plugins did what they do here.
-        if self._runner is not None:
-            self._runner.close()
-        run = self._run
-        if run.has_verdicts:
-            from .summary import print_summary
+        try:
+            if self._runner is not None:
+                self._runner.close()
+        finally:  # also where Ctrl-C cut that short
+            if self._run.has_verdicts:
+                from .summary import print_summary
 
-            print_summary(terminalreporter, run)
+                print_summary(terminalreporter, self._run)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

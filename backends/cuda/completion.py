@@ -42,7 +42,8 @@ class Completer:
         try:
             self.thread.start()
         except BaseException:
-            lane.context.leave(self.thread)
+            if self.thread.ident is None:  # else it runs, and leaves by itself
+                lane.context.leave(self.thread)
             raise
 
     def wait_until_begun(self) -> None:
@@ -204,7 +205,8 @@ class Service:
         try:
             self.thread.start()
         except BaseException:
-            self._context.leave(self.thread)
+            if self.thread.ident is None:
+                self._context.leave(self.thread)
             raise
 
     def _run(self) -> None:

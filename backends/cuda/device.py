@@ -233,8 +233,9 @@ class CudaDevice(Device):
         context = engine.context
         engine.refuse_within_a_turn()
         # So that it is taken down here, with the role held, and not while somebody is in a turn. Not counted: what an
-        # interrupted call has entered, the next one leaves.
-        context.enter("closing")
+        # interrupted call has entered, the thread's next one leaves.
+        closing = ("closing", threading.get_ident())
+        context.enter(closing)
         try:
             engine.closed = True
             engine.exclusively(self._end_everything)
@@ -247,7 +248,7 @@ class CudaDevice(Device):
                 if thread is not threading.current_thread():
                     thread.join()
         finally:
-            engine.exclusively(lambda: context.leave("closing"))
+            engine.exclusively(lambda: context.leave(closing))
 
     def _end_everything(self) -> None:
         self.engine.cancel()

@@ -309,15 +309,20 @@ class Supervisor:
         kill, self._ahead = kill or self._ahead is not None, None
         if child is None:
             return
-        if kill:
-            child.kill()
-        else:
+        try:
+            if kill:
+                child.kill()
+                return
             status = child.end()
             if status is None:
                 self.notes.append(f"{self._spec}: a process did not end after its last case and was killed")
             elif status:
                 self.notes.append(f"{self._spec}: a process ended with {ending(status)} after its last case")
-        child.close()
+        except BaseException:  # Ctrl-C: nobody knows it any more
+            child.kill()
+            raise
+        finally:
+            child.close()
 
     # --- a case
 

@@ -23,13 +23,14 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import Any, Final
 
-from .journal_lines import LINE_EXTRA, LineRing
 from .journal_tables import TextTable, ValueTable
 from .reading import (
+    AT_CAPACITY,
     AT_CASE,
     AT_CASE_NUMBER,
     AT_DEVICES,
     AT_MAGIC,
+    AT_POSITION,
     AT_RECORDS,
     AT_TEXTS,
     AT_VALUES,
@@ -37,6 +38,7 @@ from .reading import (
     SEEN_BYTES,
     SLOTS_AT,
     VALUES_AT,
+    checked_line,
 )
 from .reading import JournalContent as JournalContent
 from .reading import read_journal as read_journal
@@ -46,6 +48,8 @@ from .slots import ThreadState as ThreadState
 
 #: Bytes of a journal, unless told otherwise.
 DEFAULT_SIZE: Final = 2**21
+#: How much longer a line is than its JSON, at most.
+_LINE_EXTRA: Final = 32
 
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
@@ -64,11 +68,12 @@ class Journal:
         self._words = memoryview(mapped)[: self._texts_at].cast("Q")
         self._values = ValueTable(self._words, VALUES_AT // WORD, values)
         self._texts = TextTable(mapped, self._words, self._texts_at, texts_bytes)
+        self._ring = memoryview(mapped)[self._records_at + self._records * RECORD_BYTES :]
+        self._capacity = len(self._ring)
+        self._position = 0
         # Reentrant: what a signal handler of the case does must not wait for the entry that it interrupted.
         self._lock = threading.RLock()
         self._numbers = itertools.count(1)
-        lines = memoryview(mapped)[self._records_at + self._records * RECORD_BYTES :]
-        self._ring = LineRing(lines, self._words, self._numbers, self._put_calls_in_progress)
         self._device_count = 0
         self._this = ThisThread()
         # By thread identifier, which a new thread has from one that is gone: its slot becomes the new one's.
@@ -77,6 +82,7 @@ class Journal:
         self._lines: dict[int, str] = {}
         #: The number at which the records of calls in progress are to be saved from being overwritten.
         self._save_at = self._records // 4
+        self._words[AT_CAPACITY] = self._capacity
         self._words[AT_RECORDS] = self._records
         self._words[AT_TEXTS] = texts_bytes
         self._words[AT_VALUES] = values
@@ -101,7 +107,7 @@ class Journal:
         self._lock = threading.RLock()
         self._mapped = mmap.mmap(-1, len(self._mapped))
         self._words = memoryview(self._mapped)[: self._texts_at].cast("Q")
-        self._ring.move(memoryview(self._mapped)[-self._ring.capacity :], self._words)
+        self._ring = memoryview(self._mapped)[-self._capacity :]
         self._values = ValueTable(self._words, VALUES_AT // WORD, (self._texts_at - VALUES_AT) // SEEN_BYTES)
         self._texts = TextTable(self._mapped, self._words, self._texts_at, self._records_at - self._texts_at)
 
@@ -118,14 +124,14 @@ class Journal:
             number = next(self._numbers)
             self._save_at = number + self._records // 4
             self._words[AT_CASE_NUMBER] = number
-            self._words[AT_CASE] = self._ring.position
+            self._words[AT_CASE] = self._position
             self._words[AT_DEVICES] = self._device_count
             self._texts.clear()
             self._values.clear()
             for slot in self._slots.values():  # of a thread that is late, or of a call that an exception cut short
                 if slot.head_word:
                     self._words[slot.head_word] = 0
-            self._ring.append(_encode({"o": "case", "case": case_id[:1000]}), number)
+            self._append(_encode({"o": "case", "case": case_id[:1000]}), number)
 
     def new_device(self) -> int:
         """Return a number for a device, unique within the process: a late thread of a case may still use an old one."""
@@ -135,7 +141,7 @@ class Journal:
 
     def write(self, entry: Mapping[str, Any]) -> None:
         """Append an entry of plain data. One that would fill an eighth of the lines' ring is left out."""
-        self._ring.append(_encode(entry))
+        self._append(_encode(entry))
 
     # --- calls
 
@@ -146,13 +152,13 @@ class Journal:
         """
         slot = self._this.slot or self._new_slot()
         moment = monotonic_ns() // 1_000_000
-        call = next(self._numbers)
-        text = slot.line(call, operation, device, moment, facts)
-        slot.calls.append(call)
-        self._lines[call] = text  # second: a line of a call that no thread is in is forgotten
-        if slot.word:
-            self._words[slot.word] = call
-        self._ring.append(text, call)
+        with self._lock:
+            call = next(self._numbers)
+            text = self._lines[call] = slot.line(call, operation, device, moment, facts)
+            slot.calls.append(call)
+            if slot.word:
+                self._words[slot.word] = call
+            self._append(text, call)
         return call
 
     def write_refused(self, operation: str, device: int, since: float, facts: str, error: str) -> None:
@@ -160,7 +166,7 @@ class Journal:
         slot = self._this.slot or self._new_slot()
         number = next(self._numbers)
         facts += f',"x":{quoted(error)}'
-        self._ring.leave(slot.line(number, operation, device, int(since * 1000), facts), number)
+        self._append(slot.line(number, operation, device, int(since * 1000), facts), number)
 
     # These are called so often that they take no lock, have no list of arguments to build, and leave what is unusual
     # to exceptions.
@@ -235,7 +241,7 @@ class Journal:
         slot = self._this.slot or self._new_slot()
         calls, word = slot.calls, slot.word
         if facts or not word:
-            self._ring.leave(f'{{"e":{call}{facts}}}')
+            self._append(f'{{"e":{call}{facts}}}')
         if calls:
             calls.pop()
         if word:
@@ -326,17 +332,37 @@ class Journal:
                 return
         entry = _encode(entry_of(number, parent, head, thread, moment, text, *more))
         self._lines[number] = entry
-        self._ring.append(entry, number)
+        self._append(entry, number)
+
+    def _append(self, text: str, number: int = 0) -> None:
+        """Append a line, under a number of its own or the one given."""
+        if len(text) + _LINE_EXTRA > self._capacity // 8:
+            return
+        with self._lock:
+            if self._put(text, number):
+                self._put_calls_in_progress()
+
+    def _put(self, text: str, number: int = 0) -> bool:
+        """Append a line, which may have to be split at the end of the ring; return whether it came to the end."""
+        line = checked_line(number or next(self._numbers), text)
+        at = self._position % self._capacity
+        room = self._capacity - at
+        self._ring[at : at + len(line)] = line[:room]
+        if len(line) > room:
+            self._ring[: len(line) - room] = line[room:]
+        self._position += len(line)
+        self._words[AT_POSITION] = self._position
+        return len(line) >= room
 
     def _put_calls_in_progress(self) -> None:
         """Write the calls in progress again, the oldest first: the entries of others would overwrite them."""
         self._save_records()
-        room = self._ring.capacity // 4
+        room = self._capacity // 4
         for _, text in sorted(self._lines.items()):
-            room -= len(text) + LINE_EXTRA
+            room -= len(text) + _LINE_EXTRA
             if room < 0:
                 break
-            self._ring.put(text)
+            self._put(text)
 
     def _save_records(self) -> list[str]:
         """Make lines of the records of calls in progress, and return them."""
@@ -359,7 +385,7 @@ class Journal:
                 return
             self._save_at = number + self._records // 4
             for text in self._save_records():
-                self._ring.append(text)
+                self._append(text)
 
 
 _current: Journal | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import mmap
 import threading
-from collections import deque
 from json.encoder import encode_basestring_ascii as quoted
 
 from .reading import AT_EVICTED, AT_TEXTS_END, SEEN_WORDS, checked_line
@@ -54,13 +53,10 @@ class ValueTable:
         self._nothing = memoryview(bytes(count * SEEN_WORDS * words.itemsize)).cast("Q")
         # Reentrant for signal handlers.
         self._lock = threading.RLock()
-        #: What was seen and is not in the table yet: keys and values.
-        self._left: deque[tuple[int, int]] = deque()
 
     def clear(self) -> None:
         """Forget all values."""
         with self._lock:
-            self._left.clear()
             self._words[self._begin : self._begin + self._count * SEEN_WORDS] = self._nothing
             self._words[AT_EVICTED] = 0
 
@@ -69,20 +65,11 @@ class ValueTable:
         words, at = self._words, self._begin + key % self._count * SEEN_WORDS
         if words[at + 1] == key and words[at] >= value:
             return
-        self._left.append((key, value))
-        while self._left and self._lock.acquire(False):  # nobody waits: who is at it does this one as well
-            try:
-                while self._left:
-                    self._write(*self._left.popleft())
-            finally:
-                self._lock.release()
-
-    def _write(self, key: int, value: int) -> None:
-        words, at = self._words, self._begin + key % self._count * SEEN_WORDS
-        other = words[at + 1]
-        if other != key:  # at no moment does the one have a value that was the other's
-            words[at + 1] = 0
-            words[AT_EVICTED] |= bool(other)
-        if other != key or words[at] < value:
-            words[at] = value
-            words[at + 1] = key
+        with self._lock:
+            other = words[at + 1]
+            if other != key:  # at no moment does the one have a value that was the other's
+                words[at + 1] = 0
+                words[AT_EVICTED] |= bool(other)
+            if other != key or words[at] < value:
+                words[at] = value
+                words[at + 1] = key

@@ -30,8 +30,6 @@ SEEN_WORDS: Final = 2
 _SEEN: Final = struct.Struct(f"@{SEEN_WORDS}Q")
 SEEN_BYTES: Final = _SEEN.size
 _CHECKSUM_DIGITS: Final = 8
-#: By how many places a line may stand after one of a larger number, more or less.
-_OUT_OF_ORDER: Final = 16
 _NUMBER_DIGITS: Final = 16
 
 
@@ -82,9 +80,7 @@ def read_journal(path: Path) -> JournalContent:
     lines, unreadable = _lines(ring)
     entries = {number: entry for number, entry in lines if isinstance(entry, dict)}
     # The end of a call that raised is a line, so of calls older than the lines it is not known what became of them.
-    # Threads may overtake each other between a line's number and its place.
-    first = [number for number, _ in lines[:_OUT_OF_ORDER]]
-    known_from = max(first) if first and oldest > begin and not damaged else 0
+    known_from = lines[0][0] if lines and oldest > begin and not damaged else 0
     texts = data[texts_at : texts_at + min(words[AT_TEXTS], words[AT_TEXTS_END])]
     for number, entry in _records(data, records_at, words[AT_RECORDS], texts):
         if number >= known_from:

@@ -42,7 +42,6 @@ class ObservedSemaphore(Semaphore):
         self.serial = device.log.new_serial()
         #: What it goes by in the journal; 0 without one.
         self.journal_key = 0 if self._calls is None else self._calls.key | self.serial
-        self._query_head = brief_head(QUERY, self.journal_key)
         device.log.knows(self)
 
     def __repr__(self) -> str:
@@ -55,7 +54,7 @@ class ObservedSemaphore(Semaphore):
             return self.inner.query()
         slot = None
         try:
-            slot = calls.journal.begin_query(self._query_head)
+            slot = calls.journal.begin_query(brief_head(QUERY, self.journal_key))
             return self.inner.query()
         finally:
             if slot is not None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_cuda2hal.isolation.supervisor import Supervisor
+
 CASES = """
     import pytest
 
@@ -255,6 +257,47 @@ def test_ctrl_c_leaves_nobody_behind(suite):
         signal.signal(signal.SIGINT, before)
     assert result.ret == 2
     is_gone(int((suite.pytester.path / "child").read_text()))
+
+
+def test_ctrl_c_while_the_process_is_ending_ends_it(pytestconfig, monkeypatch):
+    """Nobody else knows the process by then."""
+    done = []
+
+    class Child:
+        def end(self):
+            raise KeyboardInterrupt
+
+        def kill(self):
+            done.append("kill")
+
+        def close(self):
+            done.append("close")
+
+    supervisor = Supervisor(pytestconfig, 10.0)
+    monkeypatch.setattr(supervisor, "_child", Child())
+    with pytest.raises(KeyboardInterrupt):
+        supervisor.close()
+    assert done == ["kill", "close"]
+
+
+def test_the_summary_is_printed_though_ctrl_c_cuts_the_end_of_the_process_short(suite):
+    suite.pytester.makeconftest(
+        """
+        from pytest_cuda2hal.isolation.supervisor import Supervisor
+
+        close = Supervisor.close
+
+        def interrupted(self):
+            close(self)
+            raise KeyboardInterrupt
+
+        Supervisor.close = interrupted
+        """
+    )
+    suite.case("def test_it(hal_device): pass")
+    result = suite.run_child("--backend=reference", "--isolate")
+    result.stdout.fnmatch_lines(["*HAL conformance*", "reference: 1 pass"])
+    assert result.ret != 0
 
 
 def test_a_killed_run_leaves_nothing_behind(suite, monkeypatch):

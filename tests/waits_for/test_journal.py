@@ -161,43 +161,6 @@ def test_many_threads(small, journal_path):
     assert content.threads == ()
 
 
-def test_the_end_of_a_call_is_left_to_the_thread_that_is_writing(small, journal_path, monkeypatch):
-    put, is_writing, goes_on = small._ring._put, threading.Event(), threading.Event()
-
-    def stop(line):
-        is_writing.set()
-        assert goes_on.wait(30)
-        return put(line)
-
-    monkeypatch.setattr(small._ring, "_put", stop)
-    writer = threading.Thread(target=small.write, args=({"v": 1},))
-    writer.start()
-    assert is_writing.wait(30)
-    small.end(0, ',"v":2')  # would wait until the other thread gives up
-    assert numbers(journal_path) == []
-    goes_on.set()
-    writer.join(30)
-    assert numbers(journal_path) == [1, 2]
-
-
-def test_what_is_left_as_a_thread_ends_its_writing_is_written(small, journal_path, monkeypatch):
-    put, left = small._ring._put, [1]
-
-    def put_and_leave(line):
-        result = put(line)
-        if left:
-            left.clear()
-            leaver = threading.Thread(target=small.end, args=(0, ',"v":2'))
-            leaver.start()
-            leaver.join(30)
-            assert not leaver.is_alive()
-        return result
-
-    monkeypatch.setattr(small._ring, "_put", put_and_leave)
-    small.write({"v": 1})
-    assert numbers(journal_path) == [1, 2]
-
-
 def test_a_slot_passes_from_a_thread_that_is_gone_to_a_new_one(small, journal_path):
     for number in range(600):
         held: list[tuple[ThreadState, ...]] = []

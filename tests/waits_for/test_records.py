@@ -105,7 +105,7 @@ def test_calls_older_than_the_lines_are_left_out(small, journal_path):
     """Whether they raised was in lines that are gone."""
     call = begin(small, 1)
     small.end(call, ',"x":"refused"')
-    text = "x" * (small._ring.capacity // 8 - 100)
+    text = "x" * (small._capacity // 8 - 100)
     while any(entry.get("e") == call for entry in read_journal(journal_path).entries):
         small.write({"text": text})
     content = read_journal(journal_path)

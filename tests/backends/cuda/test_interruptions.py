@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pytest_cuda2hal.backends.cuda.context import Context
 from pytest_cuda2hal.backends.cuda.engine import Engine
 from pytest_cuda2hal.backends.cuda.simulator import CUresult, SimulatedDriver
 from pytest_cuda2hal.hal import Fill, HalError, Hold, StatusCode
@@ -376,3 +377,96 @@ def test_events_of_an_interrupted_retirement_go_back(rig, monkeypatch):
         device.engine.exclusively(retire)
     done.wait(20, 5)
     device.settles()
+
+
+@pytest.mark.parametrize("name", ["hal-lane-0", "hal-lane-2", "hal-service"])
+def test_a_thread_that_began_although_its_start_was_interrupted_keeps_its_context(rig, monkeypatch, name):
+    start, destroy, left = threading.Thread.start, Context.destroy, []
+    destroyed, before = threading.Event(), set(threading.enumerate())
+
+    def start_and_be_interrupted(self):
+        start(self)
+        if self.name == name:
+            raise InterruptionError
+
+    def look_and_destroy(self):
+        others = set(threading.enumerate()) - before - {threading.current_thread()}
+        left.append([one.name for one in others if one.name.startswith("hal-")])
+        destroy(self)
+        destroyed.set()
+
+    monkeypatch.setattr(Context, "destroy", look_and_destroy)
+    monkeypatch.setattr(threading.Thread, "start", start_and_be_interrupted)
+    with pytest.raises(InterruptionError):
+        rig(queues=1)
+    assert destroyed.wait(5)
+    assert left[0] == []
+
+
+def test_a_close_that_was_interrupted_takes_nothing_from_another(rig, monkeypatch):
+    device = rig()
+    destroy, join, owned = Context.destroy, threading.Thread.join, []
+    both, interrupted = threading.Barrier(2), threading.Event()
+    joined: set[int] = set()
+
+    def look_and_destroy(self):
+        owned.append(device.engine._role._is_owned())
+        destroy(self)
+
+    def join_together(self, timeout=None):
+        ident = threading.get_ident()
+        if self.name.startswith("hal-") and ident not in joined:
+            joined.add(ident)
+            if both.wait(5) == 0:
+                raise InterruptionError
+            assert interrupted.wait(5)
+        join(self, timeout)
+
+    def close():
+        try:
+            device.device.close()
+        except InterruptionError:
+            interrupted.set()
+
+    leave = Context.leave
+
+    def leave_late(self, user):
+        if isinstance(user, threading.Thread):
+            interrupted.wait(5)
+        leave(self, user)
+
+    monkeypatch.setattr(Context, "destroy", look_and_destroy)
+    monkeypatch.setattr(Context, "leave", leave_late)
+    monkeypatch.setattr(threading.Thread, "join", join_together)
+    closers = [device.task(close), device.task(close)]
+    for closer in closers:
+        closer.result()
+    assert owned
+    assert all(owned)
+
+
+def test_a_wait_binds_the_context_once_for_all_its_looks(rig, monkeypatch):
+    device = rig()
+    target, done, latch = device.buffer(), device.semaphore(), device.hold(0)
+    device.submit(Fill(target, 1), signal=[done @ 1])
+    looks: list[int] = []
+    binds: list[int] = []
+    poll, bind = Engine.poll, Context.bind
+
+    def look(self, lane):
+        looks.append(threading.get_ident())
+        return poll(self, lane)
+
+    def note_and_bind(self):
+        binds.append(threading.get_ident())
+        bind(self)
+
+    monkeypatch.setattr(Engine, "poll", look)
+    monkeypatch.setattr(Context, "bind", note_and_bind)
+    lane = device.lane_of(0)
+    assert not device.engine.spin(lane, done, 1, 0.05, None)
+    me = threading.get_ident()
+    assert looks.count(me) > 10
+    assert binds.count(me) == 1
+    latch.open()
+    done.wait(1, 5)
