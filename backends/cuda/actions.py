@@ -280,7 +280,6 @@ class HostCallAction(Action):
                 engine.host_calls.discard(thread)
             if thread.ident is not None or not isinstance(error, RuntimeError):  # a signal handler's: the call is made
                 raise
-            self._function = None  # for a thread that begins all the same
             raise HalError(StatusCode.RESOURCE_EXHAUSTED, f"no thread for a host call: {error}") from None
 
     def _call(self, engine: Engine) -> None:

@@ -65,8 +65,8 @@ class Parameters:
             )
         if self.memory is not None:
             self._check_int(backend, "memory", self.memory)
-        if self.memory is not None and self.memory < 1:
-            raise BadOption(f"backend '{backend}': option 'memory' must be at least 1 byte, not {self.memory}")
+            if self.memory < 1:
+                raise BadOption(f"backend '{backend}': option 'memory' must be at least 1 byte, not {self.memory}")
         if self.completion not in COMPLETIONS:
             raise BadOption(
                 f"backend '{backend}': option 'completion' is {' or '.join(COMPLETIONS)}, not '{self.completion}'"

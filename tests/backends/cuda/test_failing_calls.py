@@ -328,3 +328,27 @@ def test_a_completer_that_cannot_make_the_context_current_is_no_silent_loss():
     driver.fail("cuCtxSetCurrent", 2, REFUSED)
     with pytest.raises((HalError, BackendUnavailable), match="CUDA_ERROR_NOT_SUPPORTED"):
         open_on(driver, ordinal=0, parameters=Parameters(), versions={}).close()
+
+
+def test_a_host_call_that_found_no_thread_is_not_made_by_one_that_begins_later(rig, monkeypatch):
+    """A RuntimeError of a signal handler, before the thread is noted to run, cannot be told from a lack of threads."""
+    device = rig()
+    done, calls, late = device.semaphore(), [], []
+    start = threading.Thread.start
+
+    def begin_later(thread):
+        if thread.name != "hal-host-call":
+            start(thread)
+            return
+        late.append(thread)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", begin_later)
+    device.device.queue_host_call(lambda: calls.append(1), signal=[done @ 1])
+    assert device.failure(done).code is StatusCode.RESOURCE_EXHAUSTED
+    for thread in late:
+        start(thread)
+        thread.join(5)
+    assert len(late) == 1
+    assert calls == []
+    device.settles()
