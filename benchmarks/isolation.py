@@ -1,8 +1,8 @@
-"""What it costs to run a backend's cases in a supervised process: the suite with and without, in turn.
+"""What it costs to run a backend's cases in a supervised process: the suite with it, without a journal, and without.
 
-    python benchmarks/isolation.py --backend=iree:local-task --pairs=5 --output=docs/results/isolation -- -k EXPRESSION
+    python benchmarks/isolation.py --backend=iree:local-task --rounds=5 --output=docs/results/isolation -- -k EXPRESSION
 
-runs the whole suite PAIRS times each way, one run after another on a machine that does nothing else, and writes
+runs the whole suite ROUNDS times each way, one run after another on a machine that does nothing else, and writes
 OUTPUT.json and OUTPUT.md. What follows ``--`` goes to pytest; leave out with ``-k`` what would crash the process.
 """
 
@@ -22,15 +22,21 @@ from typing import Any
 
 from timeline import machine
 
-WAYS = ("--isolate", "--no-isolate")
+#: What a way of running is called, and its options; the last one is what the others are compared with.
+WAYS = {
+    "isolated": ["--isolate"],
+    "isolated, no journal": ["--isolate", "--no-journal"],
+    "not isolated": ["--no-isolate"],
+}
+BARE = "not isolated"
 
 
-def run_once(backend: str, way: str, more: list[str], limit: float) -> dict[str, Any]:
+def run_once(backend: str, way: list[str], more: list[str], limit: float) -> dict[str, Any]:
     """Run the suite once; return its seconds from start to end, those spent in cases, and how many ended how."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
         command = [sys.executable, "-m", "pytest", "--pyargs", "pytest_cuda2hal.cts", "-p", "no:cacheprovider"]
-        command += ["-q", "--tb=no", f"--backend={backend}", way, "--hal-report=report.json", *more]
+        command += ["-q", "--tb=no", f"--backend={backend}", *way, "--hal-report=report.json", *more]
         begin = time.monotonic()
         run = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit)
         seconds = time.monotonic() - begin
@@ -49,11 +55,9 @@ def run_once(backend: str, way: str, more: list[str], limit: float) -> dict[str,
 
 def markdown(report: dict[str, Any]) -> str:
     """Write the page."""
-    about, pairs = report["machine"], report["pairs"]
-    ratios = [pair["--isolate"]["seconds"] / pair["--no-isolate"]["seconds"] for pair in pairs]
+    about, rounds = report["machine"], report["rounds"]
     arguments = f", with `{shlex.join(report['arguments'])}`" if report["arguments"] else ""
     how = f"Taken on {about['cpu']}, {about['system']}, Python {about['python']}"
-    median, least, most = (100 * (ratio - 1) for ratio in (statistics.median(ratios), min(ratios), max(ratios)))
     lines = [
         f"# What isolation costs: `{report['backend']}`",
         "",
@@ -61,41 +65,49 @@ def markdown(report: dict[str, Any]) -> str:
         "",
         f"{how}; {report['versions']}; whole runs of the suite, in turn{arguments}.",
         "",
-        f"**{median:.0f}% in the median of {len(pairs)} pairs**, {least:.0f}% to {most:.0f}%.",
+        *(f"- **{way}: {_more_than_bare(rounds, way)}**" for way in WAYS if way != BARE),
         "",
-        "| pair | isolated | of which in cases | not isolated | of which in cases | ratio |",
-        "|---|---|---|---|---|---|",
+        f"| round | {' | of which in cases | '.join(WAYS)} | of which in cases |",
+        "|---" * (1 + 2 * len(WAYS)) + "|",
     ]
-    for number, (pair, ratio) in enumerate(zip(pairs, ratios, strict=True), 1):
-        cells = [f"{pair[way][key]:.1f} s" for way in WAYS for key in ("seconds", "in_cases")]
-        lines.append(f"| {number} | {' | '.join(cells)} | {ratio:.2f} |")
-    outcomes = {json.dumps(pair[way]["outcomes"]) for pair in pairs for way in WAYS}
+    for number, times in enumerate(rounds, 1):
+        cells = [f"{times[way][key]:.1f} s" for way in WAYS for key in ("seconds", "in_cases")]
+        lines.append(f"| {number} | {' | '.join(cells)} |")
+    outcomes = {json.dumps(times[way]["outcomes"]) for times in rounds for way in WAYS}
     lines += ["", "Outcomes: " + "; ".join(sorted(outcomes)) + ".", ""]
     return "\n".join(lines)
+
+
+def _more_than_bare(rounds: list[dict[str, Any]], way: str) -> str:
+    """Say by how much longer a way of running took than the bare one of the same round."""
+    more = [100 * (times[way]["seconds"] / times[BARE]["seconds"] - 1) for times in rounds]
+    return (
+        f"{statistics.median(more):+.0f}% in the median of {len(more)} rounds, {min(more):+.0f}% to {max(more):+.0f}%"
+    )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backend", required=True, metavar="SPEC", help="a backend to measure")
-    parser.add_argument("--pairs", type=int, default=5, help="runs each way (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="runs each way (default: 5)")
     parser.add_argument("--output", metavar="PATH", type=Path, help="write PATH.json and PATH.md")
     parser.add_argument("--limit", type=float, default=600.0, metavar="SECONDS", help="for each run (default: 600)")
     parser.add_argument("arguments", nargs="*", help="for pytest, after --")
     options = parser.parse_args()
-    if options.pairs < 1:
-        parser.error(f"--pairs is at least 1, not {options.pairs}")
+    if options.rounds < 1:
+        parser.error(f"--rounds is at least 1, not {options.rounds}")
 
-    pairs = []
-    for number in range(1, options.pairs + 1):
-        pair = {way: run_once(options.backend, way, options.arguments, options.limit) for way in WAYS}
-        print(number, *(f"{way} {pair[way]['seconds']} s" for way in WAYS), flush=True)
-        pairs.append(pair)
+    rounds = []
+    for number in range(1, options.rounds + 1):
+        times = {way: run_once(options.backend, how, options.arguments, options.limit) for way, how in WAYS.items()}
+        print(number, *(f"{way} {times[way]['seconds']} s" for way in WAYS), flush=True)
+        rounds.append(times)
     report = {
         "machine": machine(),
         "backend": options.backend,
-        "versions": pairs[0]["--isolate"]["versions"],
+        "versions": rounds[0][BARE]["versions"],
         "arguments": options.arguments,
-        "pairs": pairs,
+        "rounds": rounds,
     }
     text = markdown(report)
     print(text)

@@ -42,6 +42,8 @@ class Settings(NamedTuple):
     clauses: tuple[str, ...]
     #: Whether cases run in a process of their own; ``None``: those of native backends do.
     isolate: bool | None
+    #: Whether the calls of cases in a process of their own are kept where a crash does not take them.
+    journal: bool
     #: Seconds for a whole case in a process of its own.
     case_deadline: float
     #: The profile that every backend is judged by; ``None``: each by the one it declares.
@@ -141,6 +143,17 @@ def _options() -> list[tuple[str, str | None, dict[str, Any]]]:
             {"dest": "hal_isolate", "action": "store_false", "help": "run the cases of every backend in this process"},
         ),
         (
+            "--hal-no-journal",
+            "--no-journal",
+            {
+                "dest": "hal_journal",
+                "action": "store_false",
+                "default": True,
+                "help": "keep no journal of the calls of isolated cases, which is faster: a crash or a hang is told "
+                "without the last operations and what waits for what",
+            },
+        ),
+        (
             "--hal-case-deadline",
             None,
             {
@@ -235,6 +248,7 @@ def read_settings(config: pytest.Config) -> Settings:
         report=config.getoption("hal_report"),
         clauses=tuple(id.strip() for text in config.getoption("hal_clause") or () for id in text.split(",")),
         isolate=config.getoption("hal_isolate"),
+        journal=config.getoption("hal_journal"),
         case_deadline=(
             _seconds("--hal-case-deadline", case_deadline) if case_deadline else deadline * CASE_DEADLINES[effort]
         ),

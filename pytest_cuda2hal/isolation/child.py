@@ -79,8 +79,9 @@ class Child:
         self._marker = marker(settings["token"])
         self._nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open as long as the process
         self._limit = 0.0
-        self._journal = Journal.create(Path(settings["journal"]))
-        os.register_at_fork(after_in_child=self._journal.leave)
+        self._journal = Journal.create(Path(settings["journal"])) if settings["journal"] else None
+        if self._journal is not None:
+            os.register_at_fork(after_in_child=self._journal.leave)
         self._deviated: list[str] = []
         #: Whether the next case, which the supervisor may have sent already, is to follow without another word.
         self._goes_on = False
@@ -201,7 +202,8 @@ class Child:
         CaseState.forget(item)  # a flaky case runs several times
         self._tell({"begun": time.monotonic()})
         self._item = item
-        self._journal.begin_case(command["run"])
+        if self._journal is not None:
+            self._journal.begin_case(command["run"])
         try:
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         except pytest.exit.Exception as error:

@@ -49,11 +49,12 @@ class ChildProcess:
     :raises OSError: no process or socket can be had.
     """
 
-    def __init__(self, *, environment: dict[str, str], folder: str, echo: bool) -> None:
+    def __init__(self, *, environment: dict[str, str], folder: str, echo: bool, journal: bool) -> None:
         self.environment, self.path = environment, list(sys.path)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._kept: list[int] = []
-        #: Files that it writes, once it is instructed.
+        self._keeps_journal = journal
+        #: Files that it writes, once it is instructed; of the journal only where one is kept.
         self.journal = self.stacks = Path(os.devnull)
         self.is_instructed = self._is_asked_to_end = False
         self._token = token = secrets.token_hex(8)
@@ -94,7 +95,8 @@ class ChildProcess:
         self._folder = tempfile.TemporaryDirectory(
             prefix="pytest-cuda2hal-", dir=_quick_folder(), ignore_cleanup_errors=True
         )
-        self.journal = Path(self._folder.name, "journal")
+        if self._keeps_journal:
+            self.journal = Path(self._folder.name, "journal")
         self.stacks = Path(self._folder.name, "stacks")
         self.is_instructed = True
         with contextlib.suppress(ChildEnded):  # who asks what it says will see that it has ended
@@ -102,7 +104,7 @@ class ChildProcess:
                 {
                     **arguments,
                     "token": self._token,
-                    "journal": str(self.journal),
+                    "journal": str(self.journal) if self._keeps_journal else None,
                     "stacks": str(self.stacks),
                 }
             )

@@ -15,6 +15,7 @@ from ..observation.history import History
 from ..observation.journal import JournalContent, read_journal
 from ..outcome import Outcome
 from ..plugin import CASE_DATA
+from ..run import run_of
 from ..waitgraph import graph_of_journal
 from .supervisor import Ended
 
@@ -23,6 +24,8 @@ _SHOWN = 40
 #: Operations that the details keep, and that the text shows of them.
 _KEPT_OPERATIONS = 200
 _LAST_OPERATIONS = 20
+#: What a report says in their place, where nobody kept them.
+NO_JOURNAL = "last operations and what waited for what are not known: --no-journal"
 #: Where a stack leaves the case and enters what calls it.
 _PYTEST_FRAME = re.compile(r'File "[^"]*[/\\\\](?:_pytest|pluggy)[/\\\\]')
 
@@ -94,6 +97,7 @@ def _evidence(item: pytest.Item, ended: Ended, message: str, details: dict[str, 
         [message],
         details.get("waits_in_words", []),
         ["last operations", *(f"  {line}" for line in operations)] if operations else [],
+        [] if run_of(item.config).settings.journal else [NO_JOURNAL],
         _block("Python stacks", short_stacks(ended.python_stacks)),
         _block("native stacks", ended.native_stacks),
         _block("standard error", ended.stderr),

@@ -281,6 +281,7 @@ class Supervisor:
             environment=self._environment(spec),
             folder=str(self._config.invocation_params.dir),
             echo=self._config.getoption("capture", None) == "no",
+            journal=run_of(self._config).settings.journal,
         )
         self.started += 1
         return child

@@ -84,6 +84,19 @@ def test_each_case_has_its_verdict(suite, backend):
         result.stdout.fnmatch_lines(["note: *CrashAtExit: a process ended with SIGSEGV after its last case"])
 
 
+@pytest.mark.parametrize(("backend", "outcome"), [("Abort", "crash"), ("EndlessLoop", "hang")])
+@pytest.mark.parametrize("option", ["--no-journal", "--hal-no-journal"])
+def test_without_a_journal_the_verdict_is_the_same(suite, backend, outcome, option):
+    """Only what the journal would have told is missing, and the evidence says so."""
+    _, cases = verdicts(suite, backend, option)
+    assert [case["outcome"] for case in cases.values()] == ["pass", outcome, "pass", "pass"]
+    bad = cases["test_it::test_it[13]"]
+    assert "last operations and what waited for what are not known: --no-journal" in bad["evidence"]
+    assert "allocate_buffer" in bad["details"]["python_stacks"]
+    assert "operations" not in bad["details"]
+    assert "waits" not in bad["details"]
+
+
 def test_output_is_kept_from_both_ends(suite):
     """Ten gigabytes go by; a report has room for some."""
     cases = CASES.replace(
