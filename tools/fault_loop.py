@@ -6,7 +6,8 @@ failed, unrelated work still runs unless the device is lost, and the device clos
 process, and the loop goes on behind it in another.
 
 ``python tools/fault_loop.py --output=docs/results/faults`` runs the whole, resumes what was interrupted, and writes
-``faults.json`` and ``faults.md``; ``--trials=100`` tries so many, picked at random.
+``faults.json`` and ``faults.md``; when the backend has changed since, it begins anew. ``--trials=100`` tries so many,
+picked at random. Several processes share the whole: each takes one case with one of the errors, then the next.
 """
 
 from __future__ import annotations
@@ -14,21 +15,24 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import hashlib
 import json
 import os
 import random
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
-from fault_page import Trial, read_progress, summarize
+from fault_page import Trial, begin_progress, read_progress, summarize
 
 from pytest_cuda2hal.backends.cuda.driver import CudaError
 from pytest_cuda2hal.backends.faulty.failing_calls import ERRORS, Loop, Plan
@@ -54,6 +58,8 @@ ALL_UP_TO, BEYOND = 200, 50
 SMALL = 2000
 #: Seconds for what must happen; after the longer time the process is given up.
 SOON, STUCK = 3.0, 40.0
+#: How often one looks at the least: a machine that stood still has not given anybody those seconds.
+LOOKS = 100
 #: What the tool exits with when a hang made it give up its process.
 GAVE_UP = 75
 #: Where these fail, what they were to give back may stay; that is no defect of who called them.
@@ -158,9 +164,10 @@ def soon(condition: Callable[[], bool]) -> bool:
     """Tell whether something comes true in time, when nothing of the case is alive any more."""
     for name in ("last_exc", "last_value", "last_traceback", "last_type"):
         sys.__dict__.pop(name, None)  # pytest leaves the last failure there, and it has the case's handles
-    end = time.monotonic() + SOON
-    while not condition() and time.monotonic() < end:
+    end, looks = time.monotonic() + SOON, 0
+    while not condition() and (time.monotonic() < end or looks < LOOKS):
         gc.collect()
+        looks += 1
         time.sleep(0.01)
     return condition()
 
@@ -191,6 +198,7 @@ class FaultLoop:
         before = read_progress(self._progress)
         self._done = {(one["case"], one["n"], one["error"], one["times"]) for one in before}
         self._reached = sum(bool(one["call"]) for one in before)
+        self._end = time.monotonic() + 60 * arguments.minutes
         self._is_over = self._is_enough(any(one["problems"] for one in before))
         self._plan: Plan | None = None
         self._problems: list[str] = []
@@ -200,15 +208,17 @@ class FaultLoop:
         """Keep what was asked for; a random part in a random order."""
         select = self._arguments.select
         items[:] = [item for item in items if is_case(item) and select in case_id(item)]
-        if self._arguments.trials:
+        if self._arguments.trials or self._arguments.jobs > 1:  # the large ones are not all at one place
             self._random.shuffle(items)
+        gc.freeze()  # what is here now stays, and is looked through after each trial otherwise
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         """Run a case again and again."""
-        for trial in () if self._is_over else self._trials(item):
-            if trial not in self._done and (not self._try(item, trial) or self._is_over):
-                break
+        for trials in () if self._is_over else self._parts(item):
+            for trial in trials:
+                if trial not in self._done and (not self._try(item, trial) or self._is_over):
+                    break
         item.session._setupstate.teardown_exact(nextitem)
         return True
 
@@ -224,26 +234,45 @@ class FaultLoop:
             plan.paused = False
         yield
 
-    def _trials(self, item: pytest.Item) -> Iterable[Trial]:
+    def _parts(self, item: pytest.Item) -> Iterable[Iterable[Trial]]:
+        """Yield what is to be tried with a case, where a call that was not reached ends a part."""
         case, arguments = case_id(item), self._arguments
-        if arguments.n:
-            yield Trial(case, arguments.n, arguments.error or "CUDA_ERROR_UNKNOWN", arguments.times)
-            return
-        count = self._count(item)
         kinds = [kind for kind in KINDS if arguments.error in (None, kind[0])] or [(arguments.error, arguments.times)]
-        if arguments.trials:
+        if arguments.n:
+            yield [Trial(case, arguments.n, arguments.error or "CUDA_ERROR_UNKNOWN", arguments.times)]
+        elif arguments.trials:
+            count = self._count(item)
             picked = random.Random(f"{arguments.seed} {case}")  # the same whatever came before
-            for _ in range(4 if 0 < count <= SMALL else 0):
-                error, times = picked.choice(kinds)
-                yield Trial(case, picked.randint(1, count), error, times)
-            return
+            chosen = [picked.choice(kinds) for _ in range(4 if 0 < count <= SMALL else 0)]
+            yield [Trial(case, picked.randint(1, count), error, times) for error, times in chosen]
+        else:
+            count = None
+            for error, times in kinds:
+                if self._is_over or not self._take(f"{case} {error} {times}"):
+                    continue
+                count = self._count(item) if count is None else count
+                yield [Trial(case, n, error, times) for n in self._numbers(case, count)]
+
+    def _numbers(self, case: str, count: int) -> list[int]:
+        """Return which calls are to fail of a case with so many."""
         numbers = list(range(1, min(count, ALL_UP_TO) + 1))
         if count > ALL_UP_TO:
-            step = (count - ALL_UP_TO) / BEYOND
-            numbers += sorted({int(ALL_UP_TO + 1 + (k + self._random.random()) * step) for k in range(BEYOND)})
-        for n in numbers:
-            for error, times in kinds:
-                yield Trial(case, n, error, times)
+            picked, step = random.Random(f"{self._arguments.seed} {case}"), (count - ALL_UP_TO) / BEYOND
+            numbers += sorted({int(ALL_UP_TO + 1 + (k + picked.random()) * step) for k in range(BEYOND)})
+        return numbers
+
+    def _take(self, part: str) -> bool:
+        """Tell whether a part is this worker's; what it took before its process was given up is its still."""
+        if not self._arguments.taken:
+            return True
+        owner = Path(self._arguments.taken, hashlib.sha256(part.encode()).hexdigest())
+        me = str(self._arguments.worker)
+        try:
+            with owner.open("x") as file:
+                file.write(me)
+        except FileExistsError:
+            return owner.read_text() == me
+        return True
 
     def _count(self, item: pytest.Item) -> int:
         """Run a case with no failing call and return how many there are."""
@@ -299,6 +328,8 @@ class FaultLoop:
 
     def _is_enough(self, found: bool) -> bool:
         """Tell whether nothing more is asked for."""
+        if time.monotonic() > self._end:
+            return True
         return (self._arguments.first and found) or 0 < self._arguments.trials <= self._reached
 
 
@@ -314,7 +345,10 @@ def read_arguments(texts: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--n", type=int, default=0, help="try this call only")
     parser.add_argument("--error", choices=sorted(ERRORS), help="try this error only")
     parser.add_argument("--times", type=int, default=1, help="with --n: how many calls fail from there on; 0 for all")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, where everything is tried")
+    parser.add_argument("--minutes", type=float, default=1e6, help="begin nothing after so many")
+    parser.add_argument("--worker", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--taken", default="", help=argparse.SUPPRESS)
     return parser.parse_args(texts)
 
 
@@ -322,7 +356,7 @@ def work(arguments: argparse.Namespace) -> int:
     """Run cases in this process."""
     command = ["--pyargs", "pytest_cuda2hal.cts", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist"]
     command += ["-q", "--no-header", "--no-summary", f"--backend={arguments.backend}", "--hal-no-isolate"]
-    command += ["--hal-effort=quick", f"--hal-deadline={SOON}"]
+    command += ["--hal-effort=quick", f"--hal-deadline={SOON}", "--tb=native"]  # nobody reads it: half of the time
     return int(pytest.main(command, plugins=[FaultLoop(arguments)]))
 
 
@@ -335,14 +369,27 @@ def main(texts: list[str] | None = None) -> int:
         return work(arguments)
     if arguments.n or arguments.trials or arguments.first:
         (folder / "progress.jsonl").unlink(missing_ok=True)  # what is asked for is tried, whatever was before
+    if begin_progress(folder / "progress.jsonl"):
+        print("the backend has changed since: what was tried before counts for nothing, and everything begins anew")
+    one = bool(arguments.n or arguments.trials or arguments.first)
+    begin, jobs = time.monotonic(), 1 if one else arguments.jobs
+
+    def run(worker: int) -> int:
+        status = GAVE_UP
+        while status == GAVE_UP:
+            left = arguments.minutes - (time.monotonic() - begin) / 60
+            command = [*given, f"--jobs={jobs}", f"--minutes={left}", f"--worker={worker}", f"--taken={taken}"]
+            status = subprocess.run([sys.executable, __file__, *command], check=False).returncode
+        return status
+
     given = sys.argv[1:] if texts is None else texts
-    status = GAVE_UP
-    while status == GAVE_UP:
-        status = subprocess.run([sys.executable, __file__, *given, "--worker"], check=False).returncode
+    with tempfile.TemporaryDirectory() as taken, ThreadPoolExecutor(jobs) as pool:
+        status = next(filter(None, pool.map(run, range(1, jobs + 1))), 0)
+    is_late = time.monotonic() - begin > 60 * arguments.minutes
     extent = f"all calls up to the {ALL_UP_TO}th of a case, and {BEYOND} beyond, picked by seed {arguments.seed}"
     if arguments.trials:
         extent = f"a part picked at random by seed {arguments.seed}, of cases with at most {SMALL} calls"
-    elif status or arguments.select or arguments.error or arguments.first:
+    elif status or is_late or arguments.select or arguments.error or arguments.first:
         extent = f"a part so far; the whole is {extent}"
     result = summarize(folder, extent)
     for one in result["findings"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -24,7 +26,21 @@ class Trial(NamedTuple):
 
 def read_progress(path: Path) -> list[dict[str, Any]]:
     """Return what was tried so far."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [line for line in lines if "case" in line]
+
+
+def begin_progress(path: Path) -> bool:
+    """Note of what code the trials are; return whether there were some of other code, which count for nothing."""
+    package = Path(next(iter(importlib.import_module("pytest_cuda2hal.backends.cuda").__path__)))
+    digest = hashlib.sha256()
+    for module in sorted(package.rglob("*.py")):
+        digest.update(str(module.relative_to(package)).encode() + module.read_bytes())
+    first = json.dumps({"code": digest.hexdigest()[:16]})
+    kept = path.read_text().partition("\n")[0] if path.exists() else ""
+    if kept != first:
+        path.write_text(first + "\n")
+    return kept not in ("", first)
 
 
 def summarize(folder: Path, extent: str) -> dict[str, Any]:

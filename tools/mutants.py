@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -70,13 +71,22 @@ class Mutant(NamedTuple):
     operator: str
     occurrence: int
     line: int
-    #: What the module held; a mutant of another state is another one.
+    #: The function that is changed, or the class outside of its methods; empty for the module itself.
+    where: str
+    #: Which one it is of the operator's in the function or, outside of those, statement.
+    place: int
+    #: What the function or statement held: when something else of the module is edited, it stays the mutant it was.
     digest: str
 
     @property
     def id(self) -> str:
         """What it is called on the command line."""
         return f"{self.module}:{self.line}:{self.operator}:{self.occurrence}"
+
+    @property
+    def key(self) -> str:
+        """What it is called as long as its function is as it is."""
+        return f"{self.module}:{self.where}:{self.operator}:{self.place}:{self.digest}"
 
     def source(self, original: str) -> str | None:
         """Return the changed text of the module, ``None`` if it reads the same or is no Python."""
@@ -90,22 +100,55 @@ class Mutant(NamedTuple):
 
 def mutants_of(module: str, root: Path) -> list[Mutant]:
     """Return the mutants of a module, by line."""
-    text = (root / module).read_text(encoding="utf-8")
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return mutants_in((root / module).read_text(encoding="utf-8"), module)
+
+
+def mutants_in(text: str, module: str) -> list[Mutant]:
+    """Return the mutants of a module's text, by line."""
     nodes = list(ast_nodes(get_ast(text)))
-    idle = list(_idle(ast.parse(text)))
+    tree = ast.parse(text)
+    idle = list(_idle(tree))
     lines = text.splitlines()
     found: list[Mutant] = []
     for name in (*CHOSEN, "LeaveOut"):
         operator = _operator(name)
         positions = [position for node in nodes for position in operator.mutation_positions(node)]
+        seen: Counter[tuple[str, int]] = Counter()
         for occurrence, (start, end) in enumerate(positions):
+            where, first, last = _unit(tree, start[0])
+            place = seen[where, first]
+            seen[where, first] += 1
             if any(begin <= start and end <= stop for begin, stop in idle):
                 continue
             if name == "RemoveDecorator" and lines[start[0] - 1].strip().startswith(INERT_DECORATORS):
                 continue
-            found.append(Mutant(module, name, occurrence, start[0], digest))
+            digest = hashlib.sha256("\n".join(lines[first - 1 : last]).encode()).hexdigest()[:12]
+            found.append(Mutant(module, name, occurrence, start[0], where, place, digest))
     return sorted(found, key=lambda mutant: (mutant.line, mutant.operator, mutant.occurrence))
+
+
+def _unit(tree: ast.Module, line: int) -> tuple[str, int, int]:
+    """Return the function that a line is in, or the class outside of its methods, and from where to where it reaches.
+
+    Outside of functions it is the statement that reaches from there to there.
+    """
+    names: list[str] = []
+    body: list[ast.stmt] = tree.body
+    while True:
+        for node in body:
+            decorators = getattr(node, "decorator_list", [])
+            first = min([node.lineno, *(decorator.lineno for decorator in decorators)])
+            last = node.end_lineno or node.lineno
+            if first <= line <= last:
+                break
+        else:
+            return ".".join(names), line, line
+        if not isinstance(node, ast.ClassDef):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                names.append(node.name)
+            return ".".join(names), first, last
+        names.append(node.name)
+        body = node.body
 
 
 def _idle(tree: ast.Module) -> Iterable[tuple[tuple[int, int], tuple[int, int]]]:

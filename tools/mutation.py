@@ -234,25 +234,26 @@ def main(texts: Sequence[str] | None = None) -> int:
     path = options.output.with_suffix(".json")
     known: dict[str, dict[str, Any]] = {}
     if path.exists():
-        known = {result["id"] + result["digest"]: result for result in json.loads(path.read_text())["results"]}
+        known = {result["key"]: result for result in json.loads(path.read_text())["results"]}
     equivalents = read_equivalents(ROOT / "tools" / "equivalents.toml")
     chosen: list[tuple[str, Mutant]] = []
-    current: set[str] = set()
+    current: dict[str, Mutant] = {}
     for group in GROUPS:
         mutants = [mutant for module in GROUPS[group].modules for mutant in mutants_of(module, ROOT)]
-        current |= {mutant.id + mutant.digest for mutant in mutants}
+        current |= {mutant.key: mutant for mutant in mutants}
         if group in (options.group or GROUPS):
             random.Random(options.seed).shuffle(mutants)
             chosen += [(group, mutant) for mutant in mutants[: options.sample or None]]
-    known = {key: result for key, result in known.items() if key in current}  # the rest is of modules as they were
+    # The rest is of functions as they were. What is above a function may have been edited: it is elsewhere by now.
+    known = {key: known[key] | {"id": now.id, **now._asdict()} for key, now in current.items() if key in known}
     if options.only:
         todo = [(group, mutant) for group, mutant in chosen if mutant.id.startswith(options.only)]
     elif options.survivors:
         survivors = [result for result in known.values() if result["outcome"] == "survived"]
-        alive = {result["id"] for result in survivors if not reason_of(result, equivalents)}
-        todo = [one for one in chosen if one[1].id in alive]
+        alive = {result["key"] for result in survivors if not reason_of(result, equivalents)}
+        todo = [one for one in chosen if one[1].key in alive]
     else:
-        todo = [(group, mutant) for group, mutant in chosen if mutant.id + mutant.digest not in known]
+        todo = [(group, mutant) for group, mutant in chosen if mutant.key not in known]
     random.Random(options.seed).shuffle(todo)
     killers = Killers(list(known.values()))
     end = 0.0
@@ -266,7 +267,7 @@ def main(texts: Sequence[str] | None = None) -> int:
         original = (ROOT / mutant.module).read_text(encoding="utf-8")
         changed = mutant.source(original)
         began = time.monotonic()
-        result: dict[str, Any] = {"id": mutant.id, "group": group, **mutant._asdict()}
+        result: dict[str, Any] = {"id": mutant.id, "key": mutant.key, "group": group, **mutant._asdict()}
         if changed is None:
             result |= {"outcome": "no mutant"}
         else:
@@ -276,7 +277,7 @@ def main(texts: Sequence[str] | None = None) -> int:
         result["seconds"] = round(time.monotonic() - began, 1)
         killers.learn(result)
         with lock:
-            known[mutant.id + mutant.digest] = result
+            known[mutant.key] = result
             print(f"{mutant.id}: {result['outcome']} {result.get('case', '')} {result['seconds']} s", flush=True)
             done.append(mutant.id)
             if len(done) % 20 == 0:

@@ -50,6 +50,29 @@ def test_a_backend_that_a_failing_call_breaks_is_convicted(tmp_path: Path, opene
     assert all("--n=" in finding["again"] for finding in report["findings"])
 
 
+def test_several_processes_share_the_work(tmp_path: Path) -> None:
+    """Each call fails once with each error, whoever does it, and nobody does what another does."""
+    status, report, output = run_loop(tmp_path, "--select=timeline/test_values::test_signal_sets_the_value", "--jobs=3")
+    assert status == 0, output
+    assert report["cases"] == 1
+    lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()[1:]]
+    tried = [(one["error"], one["times"], one["n"]) for one in lines]
+    assert len(tried) == len(set(tried))
+    kinds = {(error, times) for error, times, _ in tried}
+    assert len(kinds) == 5
+    for kind in kinds:
+        numbers = sorted(n for error, times, n in tried if (error, times) == kind)
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert len(numbers) > 10
+
+
+def test_what_is_out_of_time_is_a_part(tmp_path: Path) -> None:
+    status, report, output = run_loop(tmp_path, "--minutes=0", "--jobs=1")
+    assert status == 0, output
+    assert report["trials"] == 0
+    assert report["extent"].startswith("a part so far")
+
+
 def test_what_was_interrupted_is_resumed(tmp_path: Path) -> None:
     case = "timeline/test_values::test_signal_sets_the_value"
     status, first, output = run_loop(tmp_path, f"--select={case}")
@@ -61,6 +84,24 @@ def test_what_was_interrupted_is_resumed(tmp_path: Path) -> None:
     assert status == 0, output
     assert second["trials"] >= first["trials"] - 3
     assert len(progress.read_text().splitlines()) <= len(lines) + 3
+
+
+def test_what_was_tried_on_other_code_is_tried_again(tmp_path: Path) -> None:
+    progress = tmp_path / "progress.jsonl"
+    found = {
+        "case": "x::y",
+        "n": 1,
+        "error": "CUDA_ERROR_UNKNOWN",
+        "times": 1,
+        "call": ["cuInit"],
+        "problems": ["hang"],
+    }
+    progress.write_text(json.dumps({"code": "of yesterday"}) + "\n" + json.dumps(found) + "\n")
+    status, report, output = run_loop(tmp_path, "--minutes=0", "--jobs=1")
+    assert status == 0, output
+    assert "begins anew" in output
+    assert report["findings"] == []
+    assert len(progress.read_text().splitlines()) == 1
 
 
 @pytest.mark.parametrize("error", ["CUDA_ERROR_OUT_OF_MEMORY", "CUDA_ERROR_UNKNOWN", "CUDA_ERROR_ILLEGAL_ADDRESS"])

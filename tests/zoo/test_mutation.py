@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
 import mutation
-from mutants import mutants_of
+from mutants import mutants_in, mutants_of
 from mutation_page import read_equivalents, summarize
 
 MODULE = '''
@@ -77,6 +77,35 @@ def test_what_is_left_alone(tmp_path: Path) -> None:
         assert "return f" not in before
         assert "//" not in change
         assert "int & None" not in change
+
+
+def test_a_mutant_stays_what_it_was_until_its_own_function_is_edited() -> None:
+    """Hours of work would be void otherwise whenever a line of the module is touched."""
+    before = {one.key: one for one in mutants_in(MODULE, "box.py")}
+    assert len(before) == len(mutants_in(MODULE, "box.py"))
+    above = MODULE.replace("LIMIT", "# Why seven.\nOTHER = 3\nLIMIT")
+    after = {one.key: one for one in mutants_in(above, "box.py")}
+    assert set(before) <= set(after)
+    moved = {key for key in before if after[key].line == before[key].line + 2}
+    assert moved == set(before)
+    inside = {one.key for one in mutants_in(MODULE.replace("size < 3", "size < 4"), "box.py")}
+    gone = {before[key].where for key in set(before) - inside}
+    assert gone == {"Box.put"}
+    assert {one.where for one in before.values() if one.key in inside} >= {""}
+
+
+def test_what_was_tried_is_kept_where_it_has_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant = only("backends/reference/semaphore.py", "self._fail(error)")
+    monkeypatch.setattr(mutation, "SUITE", ["pytest_cuda2hal.cts.failures.test_failed_for_good"])
+    _, result = run(tmp_path, mutant)
+    kept = tmp_path / "kept.json"
+    older = {**result, "id": "elsewhere", "line": 1}
+    gone = {**result, "key": result["key"] + "0"}
+    kept.write_text(json.dumps({"mutants": 1, "results": [older, gone]}))
+    mutation.main(["--group=reference", "--minutes=0", f"--output={tmp_path / 'kept'}", "--jobs=1", "--sample=1"])
+    results = json.loads(kept.read_text())["results"]
+    assert [one["id"] for one in results if one["key"] == result["key"]] == [result["id"]]
+    assert all(one["key"] != gone["key"] for one in results)
 
 
 def only(module: str, text: str) -> str:
