@@ -157,7 +157,6 @@ class CaseRunner:
             from .isolation.reports import reports_of_ending
 
             reports = [*run.reports, *reports_of_ending(item, run.ended)]
-            supervisor.forget_examined()
         else:
             reports = run.reports
         if run.before is not None:

@@ -149,8 +149,8 @@ def _options() -> list[tuple[str, str | None, dict[str, Any]]]:
                 "dest": "hal_journal",
                 "action": "store_false",
                 "default": True,
-                "help": "keep no journal of the calls of isolated cases, which is faster: a crash or a hang is told "
-                "without the last operations and what waits for what",
+                "help": "keep no journal of the calls of isolated cases, which is faster: a crash, or a hang that "
+                "costs the process, is told without the last operations and what waited for what",
             },
         ),
         (

@@ -13,7 +13,7 @@ picked at random. Several processes share the whole: each takes one case with on
 from __future__ import annotations
 
 import argparse
-import contextlib
+import fcntl
 import gc
 import hashlib
 import json
@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,15 +32,12 @@ from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
+from fault_checks import SOON, STUCK, guarded, what_is_left, what_is_wrong
 from fault_page import Trial, begin_progress, read_progress, summarize
 
-from pytest_cuda2hal.backends.cuda.driver import CudaError
 from pytest_cuda2hal.backends.faulty.failing_calls import ERRORS, Loop, Plan
 from pytest_cuda2hal.case import CaseState
-from pytest_cuda2hal.hal import HalError, StatusCode
 from pytest_cuda2hal.identity import case_id
-from pytest_cuda2hal.observation import ObservedDevice
-from pytest_cuda2hal.observation.log import Record
 from pytest_cuda2hal.plugin import is_case
 
 SPEC = "pytest_cuda2hal.backends.faulty.failing_calls:BACKEND"
@@ -56,136 +53,8 @@ KINDS = (
 ALL_UP_TO, BEYOND = 200, 50
 #: A case with more calls than this is left out where trials are picked at random.
 SMALL = 2000
-#: Seconds for what must happen; after the longer time the process is given up.
-SOON, STUCK = 3.0, 40.0
-#: How often one looks at the least: a machine that stood still has not given anybody those seconds.
-LOOKS = 100
 #: What the tool exits with when a hang made it give up its process.
 GAVE_UP = 75
-#: Where these fail, what they were to give back may stay; that is no defect of who called them.
-RELEASES = frozenset(
-    {"cuEventDestroy", "cuStreamDestroy", "cuMemFreeAsync", "cuMemFreeHost", "cuGraphExecDestroy", "cuGraphDestroy"}
-    | {"cuMemPoolDestroy", "cuDevicePrimaryCtxRelease", "cuStreamSynchronize", "cuStreamEndCapture"}
-)
-#: Where these fail nobody can tell any more what is done, so the device counts as lost whatever the error.
-LOSING = frozenset({"cuEventQuery", "cuEventSynchronize", "cuCtxSetCurrent"})
-
-
-def end_waiting_for_the_host(device: ObservedDevice) -> list[Record]:
-    """Do what the interrupted case owes: open latches, fail what only the host would signal. Return what stays.
-
-    Left out of what stays is what waits for a semaphore without a handle, or for a host call that may wait for the
-    case: it is nobody's fault.
-    """
-    log = device.log
-    for latch in list(device.latches):
-        latch.open()
-    rest = [record for record in log.records if any(log.is_reached(point) is False for point in record.signals)]
-    coming: dict[int, int] = {}  # the largest value of each semaphore that a submission will signal by itself
-    stuck = [*rest, *(record for record in log.records if not record.signals)]
-    before: list[Record] = []
-    while len(stuck) != len(before):
-        before = stuck
-        stuck = []
-        for record in before:
-            if any(log.is_reached(p) is False and coming.get(p.serial, -1) < p.value for p in record.waits):
-                stuck.append(record)
-            else:
-                coming |= {p.serial: max(p.value, coming.get(p.serial, 0)) for p in record.signals}
-    for record in stuck:
-        for point in record.waits:
-            semaphore = log.semaphore(point.serial)
-            if semaphore is not None and log.is_reached(point) is False and coming.get(point.serial, -1) < point.value:
-                with contextlib.suppress(HalError):
-                    semaphore.inner.fail(HalError(StatusCode.CANCELLED, "the case is over"))
-    excused: set[int] = set()
-    while True:
-        new = [
-            record
-            for record in rest
-            if record.what == "host call"
-            or any(log.semaphore(point.serial) is None or point.serial in excused for point in record.waits)
-        ]
-        if not new:
-            return rest
-        excused |= {point.serial for record in new for point in record.signals}
-        rest = [record for record in rest if record not in new]
-
-
-def what_is_wrong(device: ObservedDevice, plan: Plan) -> list[str]:
-    """Look at a device whose case is over, before it is closed."""
-    inner: Any = device.inner
-    end = time.monotonic() + SOON
-    while rest := end_waiting_for_the_host(device):
-        if time.monotonic() > end:
-            return [f"lost signal: {device.log.describe(rest[0])} is neither reached nor failed"]
-        time.sleep(0.001)
-    lost = inner.engine.lost
-    if lost is not None:
-        by_case = not isinstance(lost, CudaError) and lost.code is not StatusCode.INTERNAL  # that of a dead completer
-        may = by_case or plan.is_sticky or not plan.times or not plan.failed or not LOSING.isdisjoint(plan.failed)
-        return [] if may else [f"the device is lost: {lost}"]
-    if not plan.times:
-        return []
-    for queue in range(device.queue_count):
-        try:
-            done = inner.create_semaphore(0)
-            inner.queue_execute([], signal=[done @ 1], queue=queue)
-            done.wait(1, SOON)
-        except HalError as error:
-            if not plan.is_sticky and (inner.engine.lost is None or LOSING.isdisjoint(plan.failed)):
-                return [f"unrelated work on queue {queue}: {error}"]
-    while (now := inner.statistics()).pending or now.in_flight or now.events:
-        if time.monotonic() > end:
-            return [] if inner.engine.host_calls else [f"left in the device: {now}"]
-        time.sleep(0.001)
-    return []
-
-
-def what_is_left(plan: Plan) -> list[str]:
-    """Look at the drivers when every device of a case is closed."""
-    excused = not plan.times or not RELEASES.isdisjoint(plan.failed)
-    found: list[str] = []
-    for driver in plan.drivers:
-        if not excused:
-            unbound = "cuCtxSetCurrent" in plan.failed  # then a lost device has no context to call the driver with
-            lines = [line for line in driver.violations if not (unbound and "without a current context" in line)]
-            found += [f"violation: {line}" for line in lines[:3]]
-        if not excused and not soon(lambda driver=driver: not driver.contexts):  # type: ignore[misc]
-            found.append(f"leak: {dict(driver.live()) or 'a context'} after close")
-    # No name here may keep a device: one that the case never closed ends when nobody has it.
-    threads = [thread for reference in plan.devices for thread in getattr(reference(), "_completers", ())]
-    if not soon(lambda: not any(thread.is_alive() for thread in threads)):
-        found.append("leak: threads of a closed device go on")
-    return found
-
-
-def soon(condition: Callable[[], bool]) -> bool:
-    """Tell whether something comes true in time, when nothing of the case is alive any more."""
-    for name in ("last_exc", "last_value", "last_traceback", "last_type"):
-        sys.__dict__.pop(name, None)  # pytest leaves the last failure there, and it has the case's handles
-    end, looks = time.monotonic() + SOON, 0
-    while not condition() and (time.monotonic() < end or looks < LOOKS):
-        gc.collect()
-        looks += 1
-        time.sleep(0.01)
-    return condition()
-
-
-def guarded(function: Callable[[], list[str]]) -> list[str]:
-    """Call on a thread of its own, so that what hangs is noticed."""
-    found: list[str] = ["hang: the device answers nothing any more"]
-
-    def call() -> None:
-        try:
-            found[:] = function()
-        except Exception as error:  # noqa: BLE001 - it is a finding
-            found[:] = [f"exception: {type(error).__name__}: {error}"]
-
-    thread = threading.Thread(target=call, name="fault loop", daemon=True)
-    thread.start()
-    thread.join(4 * SOON)
-    return found
 
 
 class FaultLoop:
@@ -196,9 +65,10 @@ class FaultLoop:
         self._random = random.Random(arguments.seed)
         self._progress = Path(arguments.output) / "progress.jsonl"
         before = read_progress(self._progress)
-        self._done = {(one["case"], one["n"], one["error"], one["times"]) for one in before}
+        self._done = {Trial(*(one[name] for name in Trial._fields)) for one in before}
         self._reached = sum(bool(one["call"]) for one in before)
         self._end = time.monotonic() + 60 * arguments.minutes
+        self._asker = os.getppid()
         self._is_over = self._is_enough(any(one["problems"] for one in before))
         self._plan: Plan | None = None
         self._problems: list[str] = []
@@ -210,6 +80,7 @@ class FaultLoop:
         items[:] = [item for item in items if is_case(item) and select in case_id(item)]
         if self._arguments.trials or self._arguments.jobs > 1:  # the large ones are not all at one place
             self._random.shuffle(items)
+        gc.collect()
         gc.freeze()  # what is here now stays, and is looked through after each trial otherwise
 
     @pytest.hookimpl(tryfirst=True)
@@ -230,7 +101,7 @@ class FaultLoop:
             plan.paused = True
             for device in CaseState.of(item).devices:
                 if not device.closed:
-                    self._problems += guarded(lambda device=device: what_is_wrong(device, plan))  # type: ignore[misc]
+                    self._problems += guarded(lambda device=device: what_is_wrong(device, plan))
             plan.paused = False
         yield
 
@@ -276,25 +147,32 @@ class FaultLoop:
 
     def _count(self, item: pytest.Item) -> int:
         """Run a case with no failing call and return how many there are."""
-        plan = self._run(item, Plan())
+        trial = Trial(case_id(item), 0, "", 1)
+        if trial in self._done:  # there is something wrong with it as it is, and it may hang
+            return 0
+        plan = Plan()
+        self._run(item, plan, trial)
         if self._problems:
-            self._write(Trial(case_id(item), 0, "", 1), plan)
+            self._write(trial, plan)
         return plan.seen
 
     def _try(self, item: pytest.Item, trial: Trial) -> bool:
         """Run a case with a failing call; return whether the call was reached."""
         plan = Plan(trial.n, ERRORS[trial.error], trial.times)
+        self._run(item, plan, trial)
+        self._write(trial, plan)
+        return bool(plan.failed)
+
+    def _run(self, item: pytest.Item, plan: Plan, trial: Trial) -> None:
         give_up = threading.Timer(STUCK, self._give_up, (trial, plan))
         give_up.daemon = True
         give_up.start()
         try:
-            self._run(item, plan)
+            self._run_with(item, plan)
         finally:
             give_up.cancel()
-        self._write(trial, plan)
-        return bool(plan.failed)
 
-    def _run(self, item: pytest.Item, plan: Plan) -> Plan:
+    def _run_with(self, item: pytest.Item, plan: Plan) -> None:
         self._problems = []
         Loop.plan = self._plan = plan
         CaseState.forget(item)
@@ -312,7 +190,6 @@ class FaultLoop:
                 self._problems.append(f"exception: {text.strip().splitlines()[-1][:300]}")
         del reports
         self._problems += what_is_left(plan)
-        return plan
 
     def _give_up(self, trial: Trial, plan: Plan) -> None:
         self._problems.append("hang: the case did not end")
@@ -327,8 +204,8 @@ class FaultLoop:
         self._is_over = self._is_enough(bool(self._problems))
 
     def _is_enough(self, found: bool) -> bool:
-        """Tell whether nothing more is asked for."""
-        if time.monotonic() > self._end:
+        """Tell whether nothing more is asked for, or nobody asks any more."""
+        if time.monotonic() > self._end or os.getppid() != self._asker:
             return True
         return (self._arguments.first and found) or 0 < self._arguments.trials <= self._reached
 
@@ -349,7 +226,12 @@ def read_arguments(texts: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=1e6, help="begin nothing after so many")
     parser.add_argument("--worker", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--taken", default="", help=argparse.SUPPRESS)
-    return parser.parse_args(texts)
+    arguments = parser.parse_args(texts)
+    if arguments.jobs < 1:
+        parser.error(f"--jobs is at least 1, not {arguments.jobs}")
+    if not arguments.minutes >= 0:
+        parser.error(f"--minutes is at least 0, not {arguments.minutes}")
+    return arguments
 
 
 def work(arguments: argparse.Namespace) -> int:
@@ -367,31 +249,43 @@ def main(texts: list[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     if arguments.worker:
         return work(arguments)
-    if arguments.n or arguments.trials or arguments.first:
-        (folder / "progress.jsonl").unlink(missing_ok=True)  # what is asked for is tried, whatever was before
-    if begin_progress(folder / "progress.jsonl"):
-        print("the backend has changed since: what was tried before counts for nothing, and everything begins anew")
-    one = bool(arguments.n or arguments.trials or arguments.first)
-    begin, jobs = time.monotonic(), 1 if one else arguments.jobs
+    progress = folder / "progress.jsonl"
+    with progress.open("a") as kept:
+        try:
+            fcntl.flock(kept, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            sys.exit(f"another run writes into {folder}: wait for it, or give another --output")
+        one = bool(arguments.n or arguments.trials or arguments.first)
+        if one:
+            kept.truncate(0)  # what is asked for is tried, whatever was before
+        if begin_progress(progress, arguments.backend):
+            print("what was tried before is of other code, or of another backend: everything begins anew")
+        return supervise(arguments, sys.argv[1:] if texts is None else texts, 1 if one else arguments.jobs)
+
+
+def supervise(arguments: argparse.Namespace, given: list[str], jobs: int) -> int:
+    """Have workers run the cases, and sum up what they found; 1 if anything was."""
+    begin = time.monotonic()
 
     def run(worker: int) -> int:
         status = GAVE_UP
         while status == GAVE_UP:
-            left = arguments.minutes - (time.monotonic() - begin) / 60
+            left = max(0.0, arguments.minutes - (time.monotonic() - begin) / 60)
             command = [*given, f"--jobs={jobs}", f"--minutes={left}", f"--worker={worker}", f"--taken={taken}"]
             status = subprocess.run([sys.executable, __file__, *command], check=False).returncode
+        if status:
+            print(f"worker {worker} ended with exit code {status}, and what it had taken was not tried to its end")
         return status
 
-    given = sys.argv[1:] if texts is None else texts
     with tempfile.TemporaryDirectory() as taken, ThreadPoolExecutor(jobs) as pool:
         status = next(filter(None, pool.map(run, range(1, jobs + 1))), 0)
     is_late = time.monotonic() - begin > 60 * arguments.minutes
     extent = f"all calls up to the {ALL_UP_TO}th of a case, and {BEYOND} beyond, picked by seed {arguments.seed}"
     if arguments.trials:
-        extent = f"a part picked at random by seed {arguments.seed}, of cases with at most {SMALL} calls"
-    elif status or is_late or arguments.select or arguments.error or arguments.first:
+        extent = f"{arguments.trials} picked at random by seed {arguments.seed}, of cases with at most {SMALL} calls"
+    if status or is_late or arguments.select or arguments.error or arguments.first or arguments.n:
         extent = f"a part so far; the whole is {extent}"
-    result = summarize(folder, extent)
+    result = summarize(Path(arguments.output), extent)
     for one in result["findings"]:
         print(one["count"], "x", one["problem"], "\n   ", one["again"])
     print(f"{result['trials']} failing calls in {result['cases']} cases, {len(result['findings'])} kinds of findings")

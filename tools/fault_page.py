@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,22 +26,35 @@ class Trial(NamedTuple):
 
 
 def read_progress(path: Path) -> list[dict[str, Any]]:
-    """Return what was tried so far."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return [line for line in lines if "case" in line]
+    """Return what was tried so far, each trial once. A line that was cut short is none: it is tried again."""
+    found: dict[Trial, dict[str, Any]] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with suppress(ValueError, KeyError, TypeError):
+            one = json.loads(line)
+            found[Trial(*(one[name] for name in Trial._fields))] = one
+    return list(found.values())
 
 
-def begin_progress(path: Path) -> bool:
-    """Note of what code the trials are; return whether there were some of other code, which count for nothing."""
-    package = Path(next(iter(importlib.import_module("pytest_cuda2hal.backends.cuda").__path__)))
-    digest = hashlib.sha256()
-    for module in sorted(package.rglob("*.py")):
-        digest.update(str(module.relative_to(package)).encode() + module.read_bytes())
+def begin_progress(path: Path, backend: str) -> bool:
+    """Note of what the trials are; return whether there were some of another backend or code, which count for nothing.
+
+    The code is that of the CUDA backend, of the simulated driver, of what makes its calls fail, and of the loop.
+    """
+    modules = [*Path(__file__).parent.glob("fault_*.py")]
+    for package in ("pytest_cuda2hal.backends.cuda", "pytest_cuda2hal.backends.faulty"):
+        for folder in map(Path, importlib.import_module(package).__path__):
+            modules += folder.rglob("*.py")
+    digest = hashlib.sha256(backend.encode())
+    for module in sorted(modules, key=str):
+        digest.update(module.name.encode() + module.read_bytes())
     first = json.dumps({"code": digest.hexdigest()[:16]})
     kept = path.read_text().partition("\n")[0] if path.exists() else ""
-    if kept != first:
-        path.write_text(first + "\n")
-    return kept not in ("", first)
+    if kept == first:
+        with path.open("a") as file:
+            file.write("\n")  # in case that the last line was cut short
+        return False
+    path.write_text(first + "\n")
+    return bool(kept)
 
 
 def summarize(folder: Path, extent: str) -> dict[str, Any]:
@@ -71,7 +85,8 @@ def summarize(folder: Path, extent: str) -> dict[str, Any]:
     lines += [f"{result['trials']} failing calls in {result['cases']} cases, on the simulated driver: {extent}.", ""]
     lines += ["| Error | Calls failed |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in result["errors"].items()), ""]
     lines += ["| Call | Times |", "| --- | --- |", *(f"| `{k}` | {v} |" for k, v in result["calls"].items()), ""]
-    lines += ["## Findings", ""] if findings else ["Nothing hung, leaked or was lost."]
+    well = "Nothing hung, leaked or was lost." if reached else "Nothing was tried."
+    lines += ["## Findings", ""] if findings else [well]
     lines += [f"- {one['count']} x {one['problem']}\n  `{one['again']}`" for one in findings]
     (folder / "faults.md").write_text("\n".join(lines) + "\n")
     return result

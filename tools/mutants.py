@@ -113,16 +113,16 @@ def mutants_in(text: str, module: str) -> list[Mutant]:
     for name in (*CHOSEN, "LeaveOut"):
         operator = _operator(name)
         positions = [position for node in nodes for position in operator.mutation_positions(node)]
-        seen: Counter[tuple[str, int]] = Counter()
+        seen: Counter[tuple[str, str]] = Counter()
         for occurrence, (start, end) in enumerate(positions):
             where, first, last = _unit(tree, start[0])
-            place = seen[where, first]
-            seen[where, first] += 1
+            digest = hashlib.sha256("\n".join(lines[first - 1 : last]).encode()).hexdigest()[:12]
+            place = seen[where, digest]
+            seen[where, digest] += 1
             if any(begin <= start and end <= stop for begin, stop in idle):
                 continue
             if name == "RemoveDecorator" and lines[start[0] - 1].strip().startswith(INERT_DECORATORS):
                 continue
-            digest = hashlib.sha256("\n".join(lines[first - 1 : last]).encode()).hexdigest()[:12]
             found.append(Mutant(module, name, occurrence, start[0], where, place, digest))
     return sorted(found, key=lambda mutant: (mutant.line, mutant.operator, mutant.occurrence))
 

@@ -225,7 +225,12 @@ def parse(texts: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), help="how many at a time")
     parser.add_argument("--minutes", type=float, default=1e6, help="begin none after so many")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results" / "mutation", metavar="PATH")
-    return parser.parse_args(texts)
+    options = parser.parse_args(texts)
+    if options.jobs < 1:
+        parser.error(f"--jobs is at least 1, not {options.jobs}")
+    if not options.minutes >= 0:
+        parser.error(f"--minutes is at least 0, not {options.minutes}")
+    return options
 
 
 def main(texts: Sequence[str] | None = None) -> int:
@@ -234,7 +239,7 @@ def main(texts: Sequence[str] | None = None) -> int:
     path = options.output.with_suffix(".json")
     known: dict[str, dict[str, Any]] = {}
     if path.exists():
-        known = {result["key"]: result for result in json.loads(path.read_text())["results"]}
+        known = {result["key"]: result for result in json.loads(path.read_text())["results"] if "key" in result}
     equivalents = read_equivalents(ROOT / "tools" / "equivalents.toml")
     chosen: list[tuple[str, Mutant]] = []
     current: dict[str, Mutant] = {}

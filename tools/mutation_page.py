@@ -49,6 +49,8 @@ def summarize(output: Path, results: list[dict[str, Any]], equivalents: list[dic
         "",
         "Written by `python tools/mutation.py`; not edited by hand.",
         "",
+        "A mutant counts as tried as long as its function is as it was; all else, the suite too, may be newer.",
+        "",
         f"{len(results)} of {total} mutants tried. The suite at quick effort caught {len(real) - len(survivors)}.",
         f"{len(excused)} survived and are equivalent, {len(open_ones)} survived and are not.",
         f"**{share:.1f}% of those that are not equivalent were caught.**",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ import pytest
 from ..case import CaseState
 from ..evidence import SECTION, attach, case_data, clause_lines, joined, replay
 from ..observation.history import History
-from ..observation.journal import JournalContent, read_journal
 from ..outcome import Outcome
 from ..plugin import CASE_DATA
 from ..run import run_of
@@ -32,8 +30,7 @@ _PYTEST_FRAME = re.compile(r'File "[^"]*[/\\\\](?:_pytest|pluggy)[/\\\\]')
 
 def reports_of_ending(item: pytest.Item, ended: Ended) -> list[pytest.TestReport]:
     """Return the reports of a case that ended its process: of the phase where it was, and of the teardown after it."""
-    content = read_journal(Path(ended.journal)) if ended.journal else JournalContent()
-    details = _details(content, ended)
+    details = _details(ended)
     message = ended.what.partition("\n")[0]
     text = _evidence(item, ended, message, details)
     report = _report(item, ended.when, "failed", ended.what, ended.seconds)
@@ -75,15 +72,15 @@ def _report(item: pytest.Item, when: Any, outcome: Any, text: str | None, second
     )
 
 
-def _details(content: JournalContent, ended: Ended) -> dict[str, Any]:
+def _details(ended: Ended) -> dict[str, Any]:
     details: dict[str, Any] = {"stage": ended.when, "seen": ended.what}
     for name in ("ending", "python_stacks", "native_stacks", "last_healthy"):
         if text := getattr(ended, name):
             details[name] = text
-    history = History(content)
+    history = History(ended.journal)
     if operations := history.last_operations(_KEPT_OPERATIONS):
         details["operations"] = operations
-    graph = graph_of_journal(content)
+    graph = graph_of_journal(ended.journal)
     if graph.nodes:
         details["waits"] = graph.to_json()
         details["waits_in_words"] = graph.in_words()
@@ -97,7 +94,7 @@ def _evidence(item: pytest.Item, ended: Ended, message: str, details: dict[str, 
         [message],
         details.get("waits_in_words", []),
         ["last operations", *(f"  {line}" for line in operations)] if operations else [],
-        [] if run_of(item.config).settings.journal else [NO_JOURNAL],
+        [] if run_of(item.config).settings.journal or ended.outcome is Outcome.ERROR else [NO_JOURNAL],
         _block("Python stacks", short_stacks(ended.python_stacks)),
         _block("native stacks", ended.native_stacks),
         _block("standard error", ended.stderr),

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ..identity import case_id, case_key
+from ..observation.journal import JournalContent, read_journal
 from ..outcome import Outcome
 from ..run import run_of
 from .child import WATCHDOG_DELAY
@@ -45,8 +46,8 @@ class Ended:
     native_stacks: str = ""
     stdout: str = ""
     stderr: str = ""
-    #: Where the journal of the case's operations can be read, until the process is forgotten.
-    journal: str = ""
+    #: What the journal says; empty where no case ran, or none was kept.
+    journal: JournalContent = field(default_factory=JournalContent)
     last_healthy: str = ""
     seconds: float = 0.0
 
@@ -146,8 +147,10 @@ class Supervisor:
         try:
             child = self._ready_child(spec, request)
         except _NotReady as trouble:
+            self._forget(kill=True)
             return Attempt(ended=Ended(Outcome.ERROR, str(trouble), when="setup", seconds=time.monotonic() - begin))
         if request["run"] not in self._known:
+            self._forget(kill=True)
             what = f"the supervised process did not collect {item.nodeid}; collect the same cases in each process"
             return Attempt(ended=Ended(Outcome.ERROR, what, when="setup"))
         begin = time.monotonic()
@@ -175,6 +178,7 @@ class Supervisor:
             run.ended.when = _next_phase(run.reports)
             run.ended.seconds = time.monotonic() - (run.begun or begin)
             run.ended.last_healthy = self.last_healthy
+            self._forget(kill=True)
             return run
         run.stdout, run.stderr = child.output(ended=False)
         self._last = item
@@ -225,10 +229,6 @@ class Supervisor:
         """End the child; if it does not end as it should, a note says so."""
         self.dismiss()
         self._forget()
-
-    def forget_examined(self) -> None:
-        """Let go of a child that ended: its journal has been read."""
-        self._forget(kill=True)
 
     # --- the child
 
@@ -364,7 +364,7 @@ class Supervisor:
         raise _Hangs(native)
 
     def _examine(self, child: ChildProcess, native: str, limit: float) -> Ended:
-        """Say how a case ended its process. The child stays until :meth:`forget_examined`, for its journal's sake."""
+        """Say how a case ended its process, while that can be read: the next child may have the same descriptors."""
         status = child.wait(_ENDING)
         stubborn = status is None
         status = child.kill()
@@ -377,7 +377,7 @@ class Supervisor:
             how = ending(status)
             what = f"the process crashed ({how})" if status < 0 else f"the process ended itself ({how})"
             outcome = Outcome.CRASH
-        return Ended(outcome, what, how, "call", stacks, native, out, err, str(child.journal))
+        return Ended(outcome, what, how, "call", stacks, native, out, err, read_journal(child.journal))
 
 
 class _NotReady(Exception):

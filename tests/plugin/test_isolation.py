@@ -97,6 +97,22 @@ def test_without_a_journal_the_verdict_is_the_same(suite, backend, outcome, opti
     assert "waits" not in bad["details"]
 
 
+def test_what_no_journal_would_have_told_is_not_missed(suite):
+    """The process ended before there was a case."""
+    suite.pytester.makeconftest(
+        """
+        import os
+
+        def pytest_collection_finish(session):
+            if hasattr(session.config, "hal_child_input"):
+                os._exit(3)
+        """
+    )
+    _, cases = outcomes(suite, "def test_it(hal_device): ...", "--no-journal")
+    assert cases["test_it"]["outcome"] == "error"
+    assert "are not known" not in cases["test_it"]["evidence"]
+
+
 def test_output_is_kept_from_both_ends(suite):
     """Ten gigabytes go by; a report has room for some."""
     cases = CASES.replace(
@@ -481,6 +497,7 @@ def test_an_end_between_cases_is_no_fault_of_the_next(suite):
 
         def test_culprit(hal_device):
             Path("child").write_text(str(os.getpid()))
+            hal_device.queue_execute([], signal=[hal_device.create_semaphore(111) @ 112])
 
             def late():
                 while not os.path.exists("over"):
@@ -489,12 +506,16 @@ def test_an_end_between_cases_is_no_fault_of_the_next(suite):
 
             threading.Thread(target=late, daemon=True).start()
 
-        def test_innocent(hal_device): ...
+        def test_innocent(hal_device):
+            hal_device.queue_execute([], signal=[hal_device.create_semaphore(221) @ 222])
         """,
         "-s",  # so that the child does not go on by itself
     )
     assert {name: case["outcome"] for name, case in cases.items()} == {"test_culprit": "crash", "test_innocent": "pass"}
     assert "after test_it::test_culprit had ended" in cases["test_culprit"]["message"]
+    operations = "\n".join(cases["test_culprit"]["details"]["operations"])
+    assert "112" in operations
+    assert "222" not in operations
     assert result.ret == 1
 
 

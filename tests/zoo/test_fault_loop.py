@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -66,11 +67,49 @@ def test_several_processes_share_the_work(tmp_path: Path) -> None:
         assert len(numbers) > 10
 
 
+def test_lines_that_were_cut_short_are_tried_again(tmp_path: Path) -> None:
+    case = "timeline/test_values::test_signal_sets_the_value"
+    progress = tmp_path / "progress.jsonl"
+    arguments = (f"--select={case}", "--error=CUDA_ERROR_INVALID_VALUE")
+    _, first, _ = run_loop(tmp_path, *arguments)
+    text = progress.read_text()
+    progress.write_text(text[: text.rindex('"problems"')])
+    status, second, output = run_loop(tmp_path, *arguments)
+    assert status == 0, output
+    assert second["trials"] == first["trials"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--jobs=0"], "--jobs is at least 1, not 0"),
+        (["--minutes=-1"], "--minutes is at least 0, not -1.0"),
+        (["--minutes=nan"], "--minutes is at least 0, not nan"),
+    ],
+)
+def test_what_is_refused_touches_nothing(tmp_path: Path, arguments: list[str], message: str) -> None:
+    command = [sys.executable, str(TOOL), f"--output={tmp_path / 'kept'}", *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 2
+    assert message in run.stderr
+    assert not (tmp_path / "kept").exists()
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    with (tmp_path / "progress.jsonl").open("a") as kept:
+        fcntl.flock(kept, fcntl.LOCK_EX)
+        command = [sys.executable, str(TOOL), f"--output={tmp_path}"]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 1
+    assert "another run writes into" in run.stderr
+
+
 def test_what_is_out_of_time_is_a_part(tmp_path: Path) -> None:
     status, report, output = run_loop(tmp_path, "--minutes=0", "--jobs=1")
     assert status == 0, output
     assert report["trials"] == 0
     assert report["extent"].startswith("a part so far")
+    assert "Nothing was tried" in (tmp_path / "faults.md").read_text()
 
 
 def test_what_was_interrupted_is_resumed(tmp_path: Path) -> None:
