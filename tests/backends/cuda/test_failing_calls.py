@@ -352,3 +352,14 @@ def test_a_host_call_that_found_no_thread_is_not_made_by_one_that_begins_later(r
     assert len(late) == 1
     assert calls == []
     device.settles()
+
+
+def test_a_device_whose_context_cannot_be_made_current_is_lost(rig):
+    """A thread without it would have its launches refused, or made on another library's device."""
+    device = rig()
+    done, later = device.semaphores(2)
+    device.driver.fail("cuCtxSetCurrent", 1, CUresult.CUDA_ERROR_UNKNOWN)
+    device.submit(signal=[done @ 1])
+    assert "cuCtxSetCurrent" in device.failure(done).message
+    device.submit(signal=[later @ 1])
+    assert "cuCtxSetCurrent" in device.failure(later).message
