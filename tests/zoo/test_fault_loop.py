@@ -59,6 +59,7 @@ def test_several_processes_share_the_work(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()[1:]]
     tried = [(one["error"], one["times"], one["n"]) for one in lines]
     assert len(tried) == len(set(tried))
+    assert output.count("no tests ran in") == 3  # what pytest says in each process
     kinds = {(error, times) for error, times, _ in tried}
     assert len(kinds) == 5
     for kind in kinds:
