@@ -70,6 +70,8 @@ class Engine:
         for lane in self.lanes:
             lane.engine = weakref.ref(self)
         self._role = make_owned_lock(Rank.ROLE, check=parameters.check_locks)
+        #: Whether the context is current on the thread that has the role, which may have failed; see :meth:`_bind`.
+        self.is_bound = False
         #: A completer has the role, and somebody else would like to.
         self._is_completers = self._is_wanted = False
         #: Wakes the service thread, which does what no thread of the user's will: it never waits in the driver.
@@ -216,10 +218,13 @@ class Engine:
 
     def _bind(self) -> None:
         """Make the context current; where that fails the device is lost, and whoever waits for it hears so."""
+        self.is_bound = False
         try:
             self.context.bind()
         except CudaError as error:
             self.lose(error)
+        else:
+            self.is_bound = True
 
     def _clear(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         """Do what a finalizer left. Never twice: to lose some memory is better than to free it again.

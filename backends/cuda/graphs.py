@@ -83,7 +83,7 @@ class GraphCache:
 
 def _destroy(engine: Engine, executable: Handle, staging: list[PinnedBlock]) -> None:
     """A graph is not needed any more; the engine's role is held."""
-    if engine.context.is_destroyed:
+    if engine.context.is_destroyed or not engine.is_bound:  # the close destroys what is left, and has the context
         return
     engine.context.graphs.pop(id(executable), None)
     checked(engine.driver, "cuGraphExecDestroy", executable)

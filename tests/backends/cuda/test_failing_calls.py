@@ -363,3 +363,20 @@ def test_a_device_whose_context_cannot_be_made_current_is_lost(rig):
     assert "cuCtxSetCurrent" in device.failure(done).message
     device.submit(signal=[later @ 1])
     assert "cuCtxSetCurrent" in device.failure(later).message
+
+
+def test_a_graph_dropped_where_the_context_cannot_be_made_current_is_left_to_the_close(rig):
+    """Its destruction would be refused there, and nobody would try again."""
+    device = rig()
+    target, done = device.buffer(4), device.semaphore()
+    commands = device.device.create_command_buffer([Fill(target, 1), Fill(target, 2, 0, 1)])
+    device.submit(commands, signal=[done @ 1])
+    done.wait(1, 5)
+    device.settles()
+    assert device.driver.live()["CUgraphExec"] == 1
+    device.driver.fail("cuCtxSetCurrent", 1, CUresult.CUDA_ERROR_UNKNOWN)
+    del commands
+    device.until(lambda: gc.collect() is None or device.engine.lost)  # the service thread: it never had the context
+    device.until(lambda: not device.engine.trash)
+    device.close()
+    assert device.driver.live() == {}
