@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import os
 import threading
 import time
@@ -25,6 +26,11 @@ ROUNDS = 100
 WARM_UP = 5
 #: MiB by which the memory of the process may differ and still count as being where it was: allocators keep some.
 TOLERANCE = 16.0
+#: Submissions on one timeline whose cost in memory is looked at, in so many equal parts, and how many come at a time.
+LINKS, PARTS, BATCH = 20_000, 4, 500
+#: Bytes that one may leave: less than an object of any kind takes, and more than the steps by which allocators grow
+#: come to when they are spread over the links of a part.
+BYTES_PER_LINK = 100
 
 PROCESS = Path("/proc/self")
 
@@ -145,3 +151,30 @@ def test_work_on_one_device_leaves_the_process_as_it_was(
     before, rounds = run_rounds(round_of_it, deadline)
     device.close()
     judge(before, rounds, poll, quality)
+
+
+@clause("L-1q", "Q-4")
+def test_submissions_on_one_timeline_leave_nothing(open_bare: OpenBare, quality: Quality, deadline: float) -> None:
+    """A timeline forgets the submissions that have advanced it, however many there were.
+
+    host ◀──s@1── ◀──s@2── ◀── … ◀──s@20000──, five hundred at a time
+    """
+    device = open_bare()
+    s = device.create_semaphore(0)
+    part = LINKS // PARTS
+
+    def memory_after(first: int) -> float:
+        for value in range(first, first + part):
+            device.queue_execute([], wait=[s @ (value - 1)], signal=[s @ value])
+            if value % BATCH == 0:
+                s.wait(value, deadline)
+        return Counts.now().mib
+
+    marks = [memory_after(1 + part * number) for number in range(PARTS + 1)]  # the first warms up
+    device.close()
+    growths = sorted(after - before for before, after in itertools.pairwise(marks))
+    # Allocators grow by leaps, so the part in which that happened most does not count.
+    per_link = sum(growths[:-1]) * 2**20 / (part * (PARTS - 1))
+    shown = ", ".join(f"{mib:.1f}" for mib in marks)
+    text = f"memory after each {part} submissions {shown} MiB: {per_link:.0f} bytes for each"
+    quality("L-1q", per_link < BYTES_PER_LINK, text)
