@@ -30,6 +30,8 @@ WAYS = {
 }
 #: What the others are compared with.
 BARE = "not isolated"
+#: How many cases the page lists, of those that isolation costs the most.
+LISTED = 12
 
 
 def run_once(backend: str, way: list[str], more: list[str], limit: float) -> dict[str, Any]:
@@ -49,6 +51,7 @@ def run_once(backend: str, way: list[str], more: list[str], limit: float) -> dic
     return {
         "seconds": round(seconds, 2),
         "in_cases": round(sum(case["seconds"] for case in cases), 2),
+        "cases": {case["case"]: round(case["seconds"], 4) for case in cases},
         "outcomes": dict(sorted(Counter(case["outcome"] for case in cases).items())),
         "versions": ", ".join(f"{name} {version}" for name, version in report["backends"][0]["versions"].items()),
     }
@@ -76,7 +79,21 @@ def markdown(report: dict[str, Any]) -> str:
         lines.append(f"| {number} | {' | '.join(cells)} |")
     outcomes = {json.dumps(times[way]["outcomes"]) for times in rounds for way in WAYS}
     lines += ["", "Outcomes: " + "; ".join(sorted(outcomes)) + ".", ""]
-    return "\n".join(lines)
+    lines += ["Where most of it goes, in milliseconds for a case, the median of the rounds:", ""]
+    lines += [f"| case | {' | '.join(WAYS)} |", "|---" * (1 + len(WAYS)) + "|"]
+    for case, seconds in report["dearest"].items():
+        lines.append(f"| `{case}` | {' | '.join(f'{1e3 * seconds[way]:.0f}' for way in WAYS)} |")
+    return "\n".join([*lines, ""])
+
+
+def dearest(rounds: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return the seconds that cases take each way, in the median of the rounds, of those that isolation costs most."""
+    first, *_ = ways = list(WAYS)
+    found = {
+        case: {way: statistics.median(times[way]["cases"].get(case, 0.0) for times in rounds) for way in ways}
+        for case in rounds[0][BARE]["cases"]
+    }
+    return dict(sorted(found.items(), key=lambda one: one[1][BARE] - one[1][first])[:LISTED])
 
 
 def _more_than_bare(rounds: list[dict[str, Any]], way: str) -> str:
@@ -106,11 +123,16 @@ def main() -> int:
         times = {way: run_once(options.backend, WAYS[way], options.arguments, options.limit) for way in order}
         print(number, *(f"{way} {times[way]['seconds']} s" for way in WAYS), flush=True)
         rounds.append(times)
+    most = dearest(rounds)
+    for times in rounds:
+        for run in times.values():
+            del run["cases"]
     report = {
         "machine": machine(),
         "backend": options.backend,
         "versions": rounds[0][BARE]["versions"],
         "arguments": options.arguments,
+        "dearest": most,
         "rounds": rounds,
     }
     text = markdown(report)

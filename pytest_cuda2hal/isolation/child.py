@@ -141,6 +141,8 @@ class Child:
         while (command := self._next()) is not None and "end" not in command:
             if self._goes_on or "ahead" not in command:
                 self._run(command, items)
+        # Nobody sees a summary, of which plugins are asked all the same, and some import all of themselves for it.
+        session.config.pluginmanager.unregister(name="terminalreporter")
         return True
 
     @pytest.hookimpl(trylast=True)

@@ -34,6 +34,19 @@ def test_what_no_journal_would_have_told_is_not_missed(suite):
     assert "are not known" not in cases["test_it"]["evidence"]
 
 
+def test_every_warning_may_be_an_error(suite, monkeypatch):
+    """The process of the cases has imported this package before pytest is there to rewrite it, which is no news.
+
+    Pytest looks for such modules where a distribution lists its files, which one that is installed in place does not.
+    """
+    suite.installed("[pytest11]\nodd = odd_backends\n", monkeypatch)
+    record = suite.pytester.path / "site" / "odd_backends-1.0.dist-info" / "RECORD"
+    record.write_text("pytest_cuda2hal/__init__.py,,\nodd_backends.py,,\n")
+    suite.pytester.makeini("[pytest]\nfilterwarnings = error\n")
+    _, cases = outcomes(suite, "def test_it(hal_device): ...", "-W", "error")
+    assert (cases["test_it"]["outcome"], cases["test_it"]["message"]) == ("pass", "")
+
+
 def test_a_crash_is_a_crash_also_where_the_hal_has_forked(suite):
     """A process that the HAL started has inherited the connection, and keeps it open."""
     begin = time.monotonic()
