@@ -4,8 +4,8 @@
     python tools/mutation.py --group=reference --sample=100    # so many, picked by --seed
     python tools/mutation.py --only=backends/reference/semaphore.py:70
 
-Each mutant is tried in a copy of the packages, first with the cases that caught others like it, then with the whole
-suite at quick effort. What survives is equivalent, and ``tools/equivalents.toml`` says why, or the suite lacks a case.
+Each mutant is tried in a copy of the packages, by the cases that reach it: first those that caught others like it, then
+all, at quick effort. What survives is equivalent, and ``tools/equivalents.toml`` says why, or the suite lacks a case.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,11 +33,15 @@ from typing import Any, NamedTuple
 
 from mutants import Mutant, mutants_of
 from mutation_page import read_equivalents, reason_of, summarize
+from mutation_reach import MODULES, OUTPUT, Reach, rows_of
 from zoo import CAUGHT, target
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Seconds for a wait; for a whole case, where one hangs; for the first cases, and for the whole suite.
-DEADLINE, CASE, SOON, LIMIT = 1.5, 9.0, 60.0, 400.0
+DEADLINE, CASE, SOON, LIMIT = 1.5, 20.0, 40.0, 400.0
+#: Seconds for a wait where coverage.py looks on, and how often it does: what only a race reaches shows now and then.
+SLOW, LOOKS = 60.0, 2
+ISOLATED = ("--isolate", f"--hal-case-deadline={CASE}")
 #: A case that passes where nothing was changed.
 CONTROL = "submissions/test_threads::test_first_call_of_a_thread[create]"
 #: How many cases are tried first, and what is tried then.
@@ -137,23 +141,29 @@ class Copies:
         path.write_text(text, encoding="utf-8")
 
 
+def suite_command(copy: Path, spec: str, cases: Sequence[str], folder: str) -> tuple[list[str], dict[str, str]]:
+    """Return the command that runs cases of a copy, all if none are named, and its environment."""
+    ini = Path(folder, "pytest.ini")
+    ini.write_text("[pytest]\n", encoding="utf-8")
+    targets = [target(case, spec) for case in cases] or SUITE
+    command = [sys.executable, "-P", "-m", "pytest", "--pyargs", *targets, "-q", "--tb=short", "-c", str(ini)]
+    command += ["-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:hypothesispytest", "-p", "no:xdist"]
+    command += [f"--backend={spec}", "--effort=quick"]
+    # Bytecode is written: to rewrite the suite's assertions anew would take longer than many a mutant lives.
+    path = os.pathsep.join([str(copy), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return command, os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": ""}
+
+
 def judge(copy: Path, spec: str, cases: Sequence[str], *arguments: str, limit: float) -> dict[str, Any]:
     """Run cases, all if none are named, until one catches the mutant; return what came of it."""
     with tempfile.TemporaryDirectory() as folder:
-        report, ini = Path(folder, "report.json"), Path(folder, "pytest.ini")
-        ini.write_text("[pytest]\n", encoding="utf-8")
-        targets = [target(case, spec) for case in cases] or SUITE
-        command = [sys.executable, "-P", "-m", "pytest", "--pyargs", *targets, "-x", "-q", "--tb=short", "-c", str(ini)]
-        command += ["-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:hypothesispytest", "-p", "no:xdist"]
-        command.append(f"--backend={spec}")
-        command += ["--effort=quick", f"--hal-deadline={DEADLINE}", f"--hal-report={report}", "--hal-strict-quality"]
-        # Bytecode is written: to rewrite the suite's assertions anew would take longer than many a mutant lives.
-        path = os.pathsep.join([str(copy), *filter(None, [os.environ.get("PYTHONPATH")])])
-        environment = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": ""}
+        report = Path(folder, "report.json")
+        command, environment = suite_command(copy, spec, cases, folder)
+        command += ["-x", f"--hal-deadline={DEADLINE}", f"--hal-report={report}", "--hal-strict-quality"]
         with subprocess.Popen(
             [*command, *arguments],
             cwd=folder,
-            env=os.environ | environment,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -173,20 +183,75 @@ def judge(copy: Path, spec: str, cases: Sequence[str], *arguments: str, limit: f
         return {"outcome": "survived"}
 
 
-def try_out(copy: Path, group: str, mutant: Mutant, killers: Killers) -> dict[str, Any]:
-    """Let the suite judge a mutant."""
-    result: dict[str, Any] = {}
+def find_reach(copies: Copies, groups: Iterable[str], jobs: int) -> dict[str, Reach]:
+    """Run the suite under coverage.py and return what its cases reach, by backend spec.
+
+    :raises SystemExit: it does not run.
+    """
+    modules = {spec: GROUPS[group].modules for group in groups for spec in GROUPS[group].specs}
+    with tempfile.TemporaryDirectory() as kept, ThreadPoolExecutor(jobs) as pool:
+
+        def look(spec: str, path: Path) -> None:
+            with copies.unchanged() as copy, tempfile.TemporaryDirectory() as folder:
+                command, environment = suite_command(copy, spec, [], folder)
+                tools = os.pathsep.join([environment["PYTHONPATH"], str(Path(__file__).parent)])
+                looked_at = os.pathsep.join(str(copy / "pytest_cuda2hal" / module) for module in modules[spec])
+                environment |= {"PYTHONPATH": tools, OUTPUT: str(path), MODULES: looked_at}
+                command += ["-p", "mutation_reach", "--no-isolate", f"--hal-deadline={SLOW}"]
+                run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
+                if not path.exists():
+                    sys.exit(f"{spec} does not run under coverage.py: {run.stdout.decode()[-2000:]}")
+
+        paths = {spec: [Path(kept, f"{number}-{look}") for look in range(LOOKS)] for number, spec in enumerate(modules)}
+        list(pool.map(lambda one: look(*one), [(spec, path) for spec, mine in paths.items() for path in mine]))
+        return {spec: Reach.read(mine, modules[spec]) for spec, mine in paths.items()}
+
+
+def try_out(
+    copy: Path, group: str, mutant: Mutant, killers: Killers, reach: Mapping[str, Reach], rows: range | None
+) -> dict[str, Any]:
+    """Let the suite judge a mutant, which changes a statement in ``rows``."""
+    is_reached = not reach
     for spec in GROUPS[group].specs:
         first = killers.best(group, mutant)
-        for cases in [first, []] if first else [[]]:
-            result = judge(copy, spec, cases, limit=SOON if cases else LIMIT)
-            if result["outcome"] == "not done":  # somewhere it hangs: an isolated run says where
-                arguments = ("--isolate", f"--hal-case-deadline={CASE}")
-                result = judge(copy, spec, cases, *arguments, limit=LIMIT)
-            # Where the first cases do not run, one of them may have another name by now: the whole suite tells.
-            if result["outcome"] in CAUGHT or (result["outcome"] != "survived" and not cases):
-                return {**result, "spec": spec}
-    return result
+        then: list[str] | None = None
+        if spec in reach:
+            then = reach[spec].cases(mutant.module, rows)
+            is_reached = is_reached or bool(then)
+            first = [case for case in first if case in then]
+            then = [case for case in then if case not in first]
+        result = judge_surely(copy, spec, first, limit=SOON) if first else {"outcome": "survived"}
+        # Where the first cases do not run, one of them may have another name by now: the others tell.
+        if result["outcome"] not in CAUGHT and then != []:
+            result = judge_surely(copy, spec, then or [], *ISOLATED, limit=LIMIT)
+        if result["outcome"] != "survived":
+            return {**result, "spec": spec}
+    return {"outcome": "survived"} if is_reached else {"outcome": "survived", "unreached": True}
+
+
+def judge_surely(copy: Path, spec: str, cases: Sequence[str], *arguments: str, limit: float) -> dict[str, Any]:
+    """The same as :func:`judge`; where something hangs an isolated run says what, and where the machine may just have
+    been slow, the case is asked once more."""
+    while True:
+        result = judge(copy, spec, cases, *arguments, limit=limit)
+        if result["outcome"] == "not done" and not arguments:
+            result = judge(copy, spec, cases, *ISOLATED, limit=LIMIT)
+        if not cases or result["outcome"] not in CAUGHT or not is_doubtful(result) or is_again(copy, result, spec):
+            return result
+        cases = cases[cases.index(result["case"]) + 1 :]
+        if not cases:
+            return {"outcome": "survived"}
+
+
+def is_doubtful(result: dict[str, Any]) -> bool:
+    """Whether a machine with too much to do could have caught a mutant by itself."""
+    return result["outcome"] == "hang" or "quality clause" in result["message"]
+
+
+def is_again(copy: Path, result: dict[str, Any], spec: str) -> bool:
+    """Whether a case catches the mutant when it is run once more, alone."""
+    again = judge(copy, spec, [result["case"]], *ISOLATED, limit=LIMIT)
+    return bool(again["outcome"] != "survived")
 
 
 def try_without_a_mutant(copies: Copies, groups: Iterable[str], jobs: int, *, whole: bool) -> None:
@@ -278,7 +343,7 @@ def main(texts: Sequence[str] | None = None) -> int:
         else:
             result["before"], result["after"] = lines_of(original, changed)
             with copies.with_module(mutant.module, changed) as copy:
-                result |= try_out(copy, group, mutant, killers)
+                result |= try_out(copy, group, mutant, killers, reach, rows_of(original, mutant.line))
         result["seconds"] = round(time.monotonic() - began, 1)
         killers.learn(result)
         with lock:
@@ -290,7 +355,9 @@ def main(texts: Sequence[str] | None = None) -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         copies = Copies(Path(folder), options.jobs)
-        try_without_a_mutant(copies, {group for group, _ in todo}, options.jobs, whole=not options.only)
+        groups = {group for group, _ in todo}
+        try_without_a_mutant(copies, groups, options.jobs, whole=not options.only)
+        reach = {} if options.only else find_reach(copies, groups, options.jobs)
         end = time.monotonic() + 60 * options.minutes
         try:
             with ThreadPoolExecutor(options.jobs) as pool:

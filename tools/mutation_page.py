@@ -95,7 +95,8 @@ def _matches(pattern: str, text: str) -> bool:
 
 def _told(result: dict[str, Any]) -> str:
     before, after = (_code(result[key]) for key in ("before", "after"))
-    return f"- `{result['module']}:{result['line']}`: {before} → {after}"
+    reached = " (no case comes there)" if result.get("unreached") else ""
+    return f"- `{result['module']}:{result['line']}`: {before} → {after}{reached}"
 
 
 def _code(text: str) -> str:
