@@ -6,17 +6,31 @@ import json
 import math
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from json.encoder import encode_basestring_ascii as _quoted
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from ..hal import HalError, Timepoint
 from .journal import Journal, current_journal
 from .log import Point
-from .records import CREATE_SEMAPHORE, HAS_SIGNAL, HAS_WAIT, SIGNAL, SUBMISSIONS, TEXT_LENGTH, head_of
-from .slots import CREATING, WAIT_ALL, WAIT_ANY, Slot, brief_head, key_of
+from .records import (
+    ALLOCATE_BUFFER,
+    CREATE_SEMAPHORE,
+    FAIL,
+    FLUSH,
+    FOR_ANY,
+    MOST_POINTS,
+    ONE_SIGNAL,
+    ONE_WAIT,
+    SIGNAL,
+    SUBMISSIONS,
+    TEXT_LENGTH,
+    WAIT,
+    head_of,
+)
+from .slots import ALLOCATING, CREATING, WAIT_ALL, WAIT_ANY, Slot, brief_head, key_of, object_of
 
 if TYPE_CHECKING:
     from .log import Log
@@ -32,6 +46,23 @@ WAITS: dict[int, WaitCall] = {}
 
 _WAIT_KINDS: Final = {"all": WAIT_ALL, "any": WAIT_ANY}
 
+Made = TypeVar("Made", bound=Any)
+
+
+class Making(NamedTuple):
+    """A kind of call that makes something which has a serial number."""
+
+    operation: str
+    #: What the call is while it lasts, and the record of what it made.
+    in_progress: int
+    done: int
+    #: What it is given is called so in an entry.
+    key: str
+
+
+SEMAPHORE: Final = Making("create_semaphore", CREATING, CREATE_SEMAPHORE, "v")
+BUFFER: Final = Making("allocate_buffer", ALLOCATING, ALLOCATE_BUFFER, "a")
+
 
 class Calls:
     """Tells the journal what is called on one device. Made only where there is a journal. Thread-safe."""
@@ -42,8 +73,6 @@ class Calls:
         #: The key of the device; with a serial number, that of an object.
         self.key = key_of(self.device)
         self.signal_head = head_of(SIGNAL, self.device)
-        self.creating_head = brief_head(CREATING, self.key)
-        self.created_head = head_of(CREATE_SEMAPHORE, self.device)
         self._heads = {call: head_of(kind, self.device) for call, kind in SUBMISSIONS.items()}
 
     def submitting(
@@ -57,16 +86,21 @@ class Calls:
         accepted: int,
     ) -> int:
         """Record that this thread begins to submit, when ``accepted`` submissions of the device have been."""
-        if type(queue) is int and not latches and len(waits) < 2 and len(signals) < 2:  # by far the most
-            head = self._heads[call]
-            serial = value = signaled = signaled_value = 0
+        if type(queue) is int and not latches and len(waits) <= MOST_POINTS and len(signals) <= MOST_POINTS:
+            head = self._heads[call] + len(waits) * ONE_WAIT + len(signals) * ONE_SIGNAL  # by far the most
+            wait = wait_2 = wait_value = wait_value_2 = signal = signal_2 = signal_value = signal_value_2 = 0
             if waits:
-                point = waits[0]
-                serial, value, head = point.serial, point.value, head | HAS_WAIT
+                wait, wait_value = waits[0].serial, waits[0].value
+                if len(waits) > 1:
+                    wait_2, wait_value_2 = waits[1].serial, waits[1].value
             if signals:
-                point = signals[0]
-                signaled, signaled_value, head = point.serial, point.value, head | HAS_SIGNAL
-            return self.journal.begin_submission(head, what, serial, value, signaled_value, signaled, queue, accepted)
+                signal, signal_value = signals[0].serial, signals[0].value
+                if len(signals) > 1:
+                    signal_2, signal_value_2 = signals[1].serial, signals[1].value
+            return self.journal.begin_submission(
+                head, what, wait_value, wait_value_2, signal_value, signal_value_2,
+                wait, wait_2, signal, signal_2, queue, accepted,
+            )  # fmt: skip
         # What is not an int, by a slip of the case's, is written as a text, so that the entry can be read.
         number = queue if type(queue) is int else _quoted(repr(queue)[:TEXT_LENGTH])
         held = f',"h":{list(latches[:LISTED_POINTS])}' if latches else ""
@@ -82,13 +116,38 @@ class Calls:
         """Record that this thread begins a call of a kind that has records; return what records its end."""
         return Call(self, self.journal.begin_call(head_of(kind, self.device), serial))
 
-    def creating(self, initial_value: int) -> int:
-        """Record, by an entry, that this thread begins to create a semaphore."""
-        return self.journal.begin("create_semaphore", self.device, facts_text(v=initial_value))
+    def flushing(self, queue: int) -> Call:
+        """Record that this thread begins to flush a queue, of whatever a case may take for one."""
+        if type(queue) is int:
+            return self.call(FLUSH, queue)
+        return Call(self, self.journal.begin("flush", self.device, facts_text(q=repr(queue))))
 
-    def allocating(self, size: object) -> Call:
-        """Record that this thread begins to allocate a buffer, of whatever a case may take for a size."""
-        return Call(self, self.journal.begin("allocate_buffer", self.device, facts_text(a=repr(size))))
+    def failing(self, serial: int, error: HalError) -> Call:
+        """Record that this thread begins to fail a semaphore."""
+        return Call(self, self.journal.begin_call(head_of(FAIL, self.device), serial, 0, str(error)))
+
+    def make(self, kind: Making, given: int, name: str | None, make: Callable[[int], Made]) -> Made:
+        """Call ``make(given)`` and record it: that it is in progress, and what it made or raised."""
+        journal, since = self.journal, time.monotonic()
+        slot = journal.begin_brief(brief_head(kind.in_progress, self.key), given, since)
+        shown: Fact = given if kind is SEMAPHORE else repr(given)
+        begun = journal.begin(kind.operation, self.device, facts_text(**{kind.key: shown})) if slot is None else 0
+        try:
+            made = make(given)
+            if slot is None:
+                self.made(begun, made.serial, name)
+            else:
+                journal.write_made(head_of(kind.done, self.device), made.serial, given, name)
+        except BaseException as error:
+            if slot is None:
+                self.raised(begun, error)
+            else:
+                self.refused(kind.operation, since, facts_text(**{kind.key: shown}), error)
+            raise
+        finally:
+            if slot is not None:
+                journal.end_brief(slot)
+        return made
 
     def made(self, call: int, serial: int, name: str | None) -> None:
         """Record that a call is over, and what it made."""
@@ -103,11 +162,11 @@ class Calls:
 
     def raised(self, call: int, error: BaseException) -> None:
         """Record that a call is over, and what it raised."""
-        self.journal.end(call, f',"x":{_quoted(_error_text(error))}')
+        self.journal.end_raised(call, error_text(error))
 
     def refused(self, operation: str, since: float, facts: str, error: BaseException) -> None:
         """Record a call that had no entry, and what it raised."""
-        self.journal.write_refused(operation, self.device, since, facts, _error_text(error))
+        self.journal.write_refused(operation, self.device, since, facts, error_text(error))
 
     def named(self, names: Iterable[tuple[int, str]]) -> None:
         """Record what the case calls some of its objects, by serial number."""
@@ -122,7 +181,7 @@ def calls_of_new_device() -> Calls | None:
     return None if journal is None else Calls(journal)
 
 
-def _error_text(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     text = str(error) if isinstance(error, HalError) else f"{type(error).__name__}: {error}"
     return text[:TEXT_LENGTH]
 
@@ -223,8 +282,10 @@ class WaitCall:
         elif error is None:
             calls.journal.end_wait(self._slot, self._key, self.timepoints[0].value)
         else:
-            facts = facts_text(w=points_of(self.timepoints), m=self._mode, to=self._timeout)
-            calls.refused("wait", self.since, facts, error)
+            head = head_of(WAIT, calls.device) | (FOR_ANY if self._mode == "any" else 0)
+            seconds = math.nan if self._timeout is None else self._timeout
+            value, (_, serial) = self.timepoints[0].value, object_of(self._key)
+            calls.journal.write_refused_wait(head, serial, value, self.since, seconds, error_text(error))
             calls.journal.end_brief(self._slot)
 
 

@@ -30,7 +30,7 @@ from ..hal import (
     checked_value,
 )
 from .buffers import Observation, ObservedBuffer
-from .calls import UNRECORDED, WaitCall, calls_of_new_device, in_call, points_of
+from .calls import BUFFER, UNRECORDED, WaitCall, calls_of_new_device, in_call, points_of
 from .commands import ObservedCommandBuffer, buffer_name, command_text, inner_buffer, inner_commands, place
 from .commands import ObservedLatch as ObservedLatch
 from .log import Log
@@ -134,12 +134,10 @@ class ObservedDevice(Device):
         return created(self, checked_value(initial_value), name)
 
     def allocate_buffer(self, size: int) -> ObservedBuffer:
-        calls = self.calls
-        with UNRECORDED if calls is None else calls.allocating(size) as call:
-            made = ObservedBuffer(self, self.inner.allocate_buffer(size))
-            if call is not None:
-                call.made = made.serial, assigned_name()
-        return made
+        if self.calls is None:
+            return ObservedBuffer(self, self.inner.allocate_buffer(size))
+        allocate = self.inner.allocate_buffer
+        return self.calls.make(BUFFER, size, assigned_name(), lambda size: ObservedBuffer(self, allocate(size)))
 
     def create_latch(self) -> ObservedLatch:
         self.need(Capability.HOLD)
@@ -288,7 +286,7 @@ class ObservedDevice(Device):
 
     def queue_flush(self, queue: int = 0) -> None:
         self.need(Capability.FLUSH)
-        with in_call(self.calls, "flush", q=queue):
+        with UNRECORDED if self.calls is None else self.calls.flushing(queue):
             self.inner.queue_flush(queue)
 
     def wait_semaphores(

@@ -2,22 +2,20 @@
 
 The file is mapped into memory, so an entry costs no system call, and what was written is there for another process to
 read whatever becomes of the writer. It has a fixed size: a header, a slot per thread, a table of the values that waits
-have seen, a table of texts, and two rings in which the newest entries overwrite the oldest. The calls that a case makes
-by the thousand are records of fixed size, written without a lock (:mod:`.records`); all else is a line of its own: a
-checksum, a number and compact JSON. Entries of both rings are numbered together. A slot has the number of the call that
-its thread is in, so that a call which returns, as nearly all do, needs no second entry; a call of which nobody asks
-when it is over has a place in the slot, and no entry at all (:mod:`.slots`).
+have seen, a table of the names of threads, and two rings in which the newest entries overwrite the oldest. The calls
+that a case makes by the thousand are records of fixed size, written without a lock (:mod:`.recording`); all else is a
+line of its own: a checksum, a number and compact JSON. Entries of both rings are numbered together. A slot has the
+number of the call that its thread is in, so that a call which returns, as nearly all do, needs no second entry; a call
+of which nobody asks when it is over has a place in the slot, and no entry at all (:mod:`.slots`).
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import mmap
 import struct
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 from time import monotonic_ns
@@ -42,19 +40,18 @@ from .reading import (
 )
 from .reading import JournalContent as JournalContent
 from .reading import read_journal as read_journal
-from .records import RECORD_BYTES, entry_of, pack_short, pack_submission, read_record
+from .recording import Recording, encode
+from .records import RECORD_BYTES, read_record
 from .slots import NAME_AT, SLOT_BYTES, SLOTS, WORD, Slot, ThisThread, pack_brief
 from .slots import ThreadState as ThreadState
 
 #: Bytes of a journal, unless told otherwise.
-DEFAULT_SIZE: Final = 2**21
+DEFAULT_SIZE: Final = 2**22
 #: How much longer a line is than its JSON, at most.
 _LINE_EXTRA: Final = 32
 
-_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
-
-class Journal:
+class Journal(Recording):
     """The writing end, one per process. Thread-safe; :meth:`close` only when nobody writes any more."""
 
     def __init__(self, mapped: mmap.mmap) -> None:
@@ -62,7 +59,7 @@ class Journal:
         room = len(mapped) - VALUES_AT
         values = room // 32 // SEEN_BYTES
         self._texts_at = VALUES_AT + values * SEEN_BYTES
-        texts_bytes = room // 8 // RECORD_BYTES * RECORD_BYTES
+        texts_bytes = room // 32 // RECORD_BYTES * RECORD_BYTES
         self._records = room // 2 // RECORD_BYTES
         self._records_at = self._texts_at + texts_bytes
         self._words = memoryview(mapped)[: self._texts_at].cast("Q")
@@ -78,9 +75,7 @@ class Journal:
         self._this = ThisThread()
         # By thread identifier, which a new thread has from one that is gone: its slot becomes the new one's.
         self._slots: dict[int, Slot] = {}
-        #: The calls in progress that have a line: its JSON.
-        self._lines: dict[int, str] = {}
-        #: The number at which the records of calls in progress are to be saved from being overwritten.
+        self._lines = {}
         self._save_at = self._records // 4
         self._words[AT_CAPACITY] = self._capacity
         self._words[AT_RECORDS] = self._records
@@ -131,7 +126,7 @@ class Journal:
             for slot in self._slots.values():  # of a thread that is late, or of a call that an exception cut short
                 if slot.head_word:
                     self._words[slot.head_word] = 0
-            self._append(_encode({"o": "case", "case": case_id[:1000]}), number)
+            self._append(encode({"o": "case", "case": case_id[:1000]}), number)
 
     def new_device(self) -> int:
         """Return a number for a device, unique within the process: a late thread of a case may still use an old one."""
@@ -141,7 +136,7 @@ class Journal:
 
     def write(self, entry: Mapping[str, Any]) -> None:
         """Append an entry of plain data. One that would fill an eighth of the lines' ring is left out."""
-        self._append(_encode(entry))
+        self._append(encode(entry))
 
     # --- calls
 
@@ -168,76 +163,8 @@ class Journal:
         facts += f',"x":{quoted(error)}'
         self._append(slot.line(number, operation, device, int(since * 1000), facts), number)
 
-    # These are called so often that they take no lock, have no list of arguments to build, and leave what is unusual
-    # to exceptions.
-
-    def begin_call(self, head: int, serial: int = 0, value: int = 0) -> int:
-        """Do what :meth:`begin` does, by a record of the kind that ``head`` says."""
-        slot = self._this.slot or self._new_slot()
-        parent = slot.calls[-1] if slot.calls else 0
-        call = self._enter(slot)
-        head |= slot.flags
-        moment = monotonic_ns()
-        try:
-            pack_short(
-                self._mapped, self._records_at + call % self._records * RECORD_BYTES,
-                call, parent, head, self._texts.ids[slot.name], moment, 0, serial, value, call,
-            )  # fmt: skip
-        except (KeyError, struct.error):
-            self._write_unusual(pack_short, call, parent, head, slot.name, moment, None, serial, value)
-        return call
-
-    def begin_submission(
-        self,
-        head: int,
-        what: str,
-        serial: int,
-        value: int,
-        signaled_value: int,
-        signaled: int,
-        queue: int,
-        accepted: int,
-    ) -> int:
-        """Do what :meth:`begin` does for a submission that fits a record."""
-        slot = self._this.slot or self._new_slot()
-        parent = slot.calls[-1] if slot.calls else 0
-        call = self._enter(slot)
-        head |= slot.flags
-        moment = monotonic_ns()
-        try:
-            ids = self._texts.ids
-            pack_submission(
-                self._mapped, self._records_at + call % self._records * RECORD_BYTES,
-                call, parent, head, ids[slot.name], moment, ids[what], serial, value,
-                signaled_value, signaled, queue, accepted, call,
-            )  # fmt: skip
-        except (KeyError, struct.error):
-            self._write_unusual(
-                pack_submission, call, parent, head, slot.name, moment, what, serial, value,
-                signaled_value, signaled, queue, accepted,
-            )  # fmt: skip
-        return call
-
-    def write_made(self, head: int, serial: int, value: int, name: str | None) -> None:
-        """Append the record of a call that is over, and made an object."""
-        slot = self._this.slot or self._new_slot()
-        number = next(self._numbers)
-        if number >= self._save_at:
-            self._save_calls_in_progress(number)
-        parent = slot.calls[-1] if slot.calls else 0
-        moment = monotonic_ns()
-        try:
-            ids = self._texts.ids
-            pack_short(
-                self._mapped, self._records_at + number % self._records * RECORD_BYTES,
-                number, parent, head, ids[slot.name], moment, ids[name], serial, value, number,
-            )  # fmt: skip
-        except (KeyError, struct.error):
-            self._write_unusual(pack_short, number, parent, head, slot.name, moment, name, serial, value)
-            self._lines.pop(number, None)
-
     def end(self, call: int, facts: str = "") -> None:
-        """Note that the call which this thread began last is over; ``facts`` make an entry of it, as for an error."""
+        """Note that the call which this thread began last is over; ``facts`` make an entry of it, as what it made."""
         slot = self._this.slot or self._new_slot()
         calls, word = slot.calls, slot.word
         if facts or not word:
@@ -248,6 +175,19 @@ class Journal:
             self._words[word] = calls[-1] if calls else 0
         if call in self._lines:
             self._lines.pop(call, None)  # another thread may have been faster
+
+    def end_raised(self, call: int, error: str) -> None:
+        """The same for a call that raised an error.
+
+        That is in the ring that has the call, so that nobody finds the call and not its end: each loses its oldest.
+        """
+        facts = f',"x":{quoted(error)}'
+        slot = self._this.slot or self._new_slot()
+        if slot.word:
+            self._write_raised(call, error)
+            if call not in self._lines:  # where it was saved in; that may have been just now
+                facts = ""
+        self.end(call, facts)
 
     def begin_query(self, head: int) -> Slot | None:
         """Do what :meth:`begin_brief` does for a query, of which the head tells everything."""
@@ -287,16 +227,6 @@ class Journal:
 
     # --- inside
 
-    def _enter(self, slot: Slot) -> int:
-        """Number a call that is to have a record, and put its thread into it."""
-        call = next(self._numbers)
-        if call >= self._save_at:
-            self._save_calls_in_progress(call)
-        slot.calls.append(call)
-        if slot.word:
-            self._words[slot.word] = call
-        return call
-
     def _new_slot(self) -> Slot:
         ident, name = threading.get_ident(), threading.current_thread().name
         with self._lock:
@@ -310,29 +240,6 @@ class Journal:
                 shown = name.encode(errors="replace")[: SLOT_BYTES - NAME_AT]
                 self._mapped[at : at + SLOT_BYTES] = bytes(NAME_AT) + shown.ljust(SLOT_BYTES - NAME_AT, b"\0")
         return slot
-
-    def _write_unusual(
-        self,
-        pack: Callable[..., None],
-        number: int,
-        parent: int,
-        head: int,
-        thread: str,
-        moment: int,
-        text: str | None,
-        *more: int,
-    ) -> None:
-        """Write a record that has a new text; as a line, if it fits no record or its text no table."""
-        with self._lock:
-            ids = self._texts.add(thread), self._texts.add(text)
-        if ids[0] is not None and ids[1] is not None:
-            at = self._records_at + number % self._records * RECORD_BYTES
-            with suppress(struct.error):
-                pack(self._mapped, at, number, parent, head, ids[0], moment, ids[1], *more, number)
-                return
-        entry = _encode(entry_of(number, parent, head, thread, moment, text, *more))
-        self._lines[number] = entry
-        self._append(entry, number)
 
     def _append(self, text: str, number: int = 0) -> None:
         """Append a line, under a number of its own or the one given."""
@@ -369,12 +276,12 @@ class Journal:
         calls = {call for slot in list(self._slots.values()) for call in list(slot.calls)}
         for call in set(self._lines) - calls:
             self._lines.pop(call, None)
-        texts = {number: text for text, number in self._texts.ids.items()}
+        threads = {number: text for text, number in self._texts.ids.items()}
         saved = []
         for call in sorted(calls - set(self._lines)):
-            found = read_record(self._mapped, self._records_at + call % self._records * RECORD_BYTES, texts)
+            found = read_record(self._mapped, self._records_at + call % self._records * RECORD_BYTES, threads)
             if found is not None and found[0] == call:
-                self._lines[call] = _encode(found[1])
+                self._lines[call] = encode(found[1])
                 saved.append(self._lines[call])
         return saved
 

@@ -1,4 +1,4 @@
-"""Tables of a journal: the texts that records have a number for, and the values that waits have seen."""
+"""Tables of a journal: the names of threads, for which records have a number, and the values that waits have seen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .records import TEXT_LENGTH
 
 
 class TextTable:
-    """The texts. Not thread-safe but for :attr:`ids`, which only grows within a case."""
+    """The names. Not thread-safe but for :attr:`ids`, which only grows within a case."""
 
     def __init__(self, mapped: mmap.mmap, words: memoryview, begin: int, size: int) -> None:
         self._mapped = mapped
@@ -20,7 +20,7 @@ class TextTable:
         self._begin = begin
         self._size = size
         self._numbers = itertools.count(1)
-        #: The numbers of the texts in the table.
+        #: The numbers of the names in the table.
         self.ids: dict[str | None, int] = {None: 0}
 
     def clear(self) -> None:

@@ -15,7 +15,7 @@ from zlib import crc32
 from .records import RECORD_BYTES, read_record
 from .slots import SLOT_BYTES, SLOTS, WORD, ThreadState, object_of, read_slots
 
-MAGIC: Final = int.from_bytes(b"HALJRNL3", "little")
+MAGIC: Final = int.from_bytes(b"HALJRNL4", "little")
 WORDS: Final = 11
 # Bytes of the lines' ring, where it stands, where it stood as the case began; the number of the case's entry,
 # how many records there are, bytes of the table of texts, and of it in use; how many values there are, and

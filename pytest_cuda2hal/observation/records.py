@@ -1,23 +1,29 @@
 """Records of fixed size in a journal, for the calls that a case makes by the thousand: their layout and their meaning.
 
-A record begins and ends with its number: where the two differ, the writer died in between, or is at it.
+A record begins and ends with its number: where the two differ, the writer died in between, or is at it. Texts that are
+short stand in it; the name of the thread is a number, whose text the journal has in a table.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 from typing import Any, Final
 
-#: Bytes of a record: a line of the processor's cache, so that few are ever torn.
-RECORD_BYTES: Final = 64
+#: Bytes of a record: two lines of the processor's cache.
+RECORD_BYTES: Final = 128
 #: How many characters of a text, and of the name of a thread, the journal keeps.
 TEXT_LENGTH: Final = 200
 NAME_LENGTH: Final = 100
 
-# What a record is about. A call to submit has the number of its name, which follows.
-CREATE_SEMAPHORE, SIGNAL, READ, WRITE = range(1, 5)
-_OPERATIONS: Final = ("", "create_semaphore", "signal", "read", "write")
+# What a record is about. A call to submit has the number of its name, which follows; RAISED tells how another call
+# ended, by its number.
+CREATE_SEMAPHORE, ALLOCATE_BUFFER, SIGNAL, READ, WRITE, FLUSH, FAIL, WAIT, RAISED = range(1, 10)
+_OPERATIONS: Final = (
+    *("", "create_semaphore", "allocate_buffer", "signal", "read", "write", "flush", "fail", "wait"),
+    "",
+)
 SUBMISSIONS: Final = {
     name: kind
     for kind, name in enumerate(
@@ -35,20 +41,30 @@ SUBMISSIONS: Final = {
 }
 _SUBMISSION_NAMES: Final = {kind: name for name, kind in SUBMISSIONS.items()}
 
-# The head of a record: its kind and flags in the lowest byte, then the number of the device.
-_KIND: Final = 0x0F
-WITHOUT_SLOT: Final = 0x10
-HAS_WAIT: Final = 0x20
-HAS_SIGNAL: Final = 0x40
-_DEVICE_SHIFT: Final = 8
+# The head of a record: its kind, flags, how many timepoints a submission waits for and signals, the device's number.
+_KIND: Final = 0x1F
+WITHOUT_SLOT: Final = 0x20
+ONE_WAIT: Final = 0x40
+ONE_SIGNAL: Final = 0x100
+#: Of a wait: one for any of its timepoints.
+FOR_ANY: Final = ONE_WAIT
+_COUNT: Final = 3
+#: How many timepoints a list of a submission may have, to fit a record.
+MOST_POINTS: Final = 2
+_DEVICE_SHIFT: Final = 10
 
-# Number, call around it, head, thread, nanoseconds, text, serial, value; what only submissions have; the number again.
-# Numbers of 32 bits last for days; what is out of range becomes JSON.
-_BEGIN: Final = "@IIIIQIIQ"
-_SHORT: Final = struct.Struct(f"{_BEGIN}20xI")
-# Of a submission: value and serial to signal, queue, submissions before it.
-_SUBMISSION: Final = struct.Struct(f"{_BEGIN}QIiII")
-pack_short, pack_submission = _SHORT.pack_into, _SUBMISSION.pack_into
+# Number, call around it, head, thread, nanoseconds; what is particular; the number again. Texts have their length with
+# them. Numbers of 32 bits last for days; what is out of range, or too long, becomes JSON.
+_BEGIN: Final = "@IIIIQ"
+#: Bytes of a text in each kind of record.
+SHORT_TEXT, WAIT_TEXT, SUBMISSION_TEXT = 87, 75, 43
+# Value, serial number, text.
+_SHORT: Final = struct.Struct(f"{_BEGIN}QI{SHORT_TEXT + 1}pI")
+# Value, serial number, timeout, text.
+_WAIT: Final = struct.Struct(f"{_BEGIN}QI4xd{WAIT_TEXT + 1}pI")
+# Values of two timepoints to wait for and of two to signal, their serial numbers, queue, submissions before it, text.
+_SUBMISSION: Final = struct.Struct(f"{_BEGIN}QQQQIIIIiI{SUBMISSION_TEXT + 1}pI")
+pack_short, pack_wait, pack_submission = _SHORT.pack_into, _WAIT.pack_into, _SUBMISSION.pack_into
 _ENDS: Final = struct.Struct(f"@I{RECORD_BYTES - 8}xI")
 
 
@@ -57,34 +73,28 @@ def head_of(kind: int, device: int) -> int:
     return kind | device << _DEVICE_SHIFT
 
 
-def read_record(data: Any, at: int, texts: Mapping[int, str | None]) -> tuple[int, dict[str, Any]] | None:
-    """Return number and entry of the record at ``at``; ``None`` if there is none, it is torn, or a text is missing."""
-    first, last = _ENDS.unpack_from(data, at)
-    if first != last or not first:
+def read_record(data: Any, at: int, threads: Mapping[int, str | None]) -> tuple[int, dict[str, Any]] | None:
+    """Return number and entry of the record at ``at``; ``None`` if there is none, it is torn, or a name is missing."""
+    number, last = _ENDS.unpack_from(data, at)
+    if number != last or not number:
         return None
-    number, parent, head, thread, moment, text, *more, _ = _SUBMISSION.unpack_from(data, at)
-    if not 0 < head & _KIND < len(_OPERATIONS) + len(SUBMISSIONS) or thread not in texts or text not in texts:
+    kind = _SHORT.unpack_from(data, at)[2] & _KIND
+    if not 0 < kind < len(_OPERATIONS) + len(SUBMISSIONS):
         return None
-    return number, entry_of(number, parent, head, texts[thread], moment, texts[text], *more)
+    layout = _WAIT if kind == WAIT else _SHORT if kind < len(_OPERATIONS) else _SUBMISSION
+    number, parent, head, thread, moment, *more, text, _ = layout.unpack_from(data, at)
+    if thread not in threads:
+        return None
+    return number, entry_of(number, parent, head, threads[thread], moment, *more, text.decode(errors="replace"))
 
 
-def entry_of(
-    number: int,
-    parent: int,
-    head: int,
-    thread: str | None,
-    moment: int,
-    text: str | None,
-    serial: int,
-    value: int,
-    signaled_value: int = 0,
-    signaled: int = 0,
-    queue: int = 0,
-    accepted: int = 0,
-) -> dict[str, Any]:
-    """Return what a record says, as the entry that a journal has of it otherwise."""
+def entry_of(number: int, parent: int, head: int, thread: str | None, moment: int, *more: Any) -> dict[str, Any]:
+    """Return what a record says, as the entry that a journal has of it otherwise; ``more`` is what its layout has."""
     kind = head & _KIND
-    text = None if text is None else text[:TEXT_LENGTH]
+    *values, text = more
+    text = text and text[:TEXT_LENGTH]
+    if kind == RAISED:
+        return {"e": values[0], "x": text}
     operation = _OPERATIONS[kind] if kind < len(_OPERATIONS) else "submit"
     entry: dict[str, Any] = {"i": number, "o": operation, "d": head >> _DEVICE_SHIFT, "t": moment // 1_000_000}
     entry["T"] = thread
@@ -92,14 +102,23 @@ def entry_of(
         entry["u"] = 1
     if parent:
         entry["p"] = parent
-    if kind == CREATE_SEMAPHORE:
-        entry |= {"v": value, "s": serial, "name": text}
-    elif kind == SIGNAL:
-        entry |= {"s": serial, "v": value}
-    elif kind in (READ, WRITE):
-        entry["s"] = serial
-    else:
+    if kind == WAIT:
+        value, serial, timeout = values
+        mode = "any" if head & FOR_ANY else "all"
+        return entry | {"w": [[serial, value]], "m": mode, "to": None if math.isnan(timeout) else timeout, "x": text}
+    if kind >= len(_OPERATIONS):
+        *points, queue, accepted = values
         entry |= {"k": accepted, "c": _SUBMISSION_NAMES[kind], "a": text, "q": queue}
-        entry["w"] = [[serial, value]] if head & HAS_WAIT else []
-        entry["s"] = [[signaled, signaled_value]] if head & HAS_SIGNAL else []
-    return entry
+        pairs = [[serial, value] for value, serial in zip(points[:4], points[4:], strict=True)]
+        waits, signals = head // ONE_WAIT & _COUNT, head // ONE_SIGNAL & _COUNT
+        return entry | {"w": pairs[:waits], "s": pairs[MOST_POINTS : MOST_POINTS + signals]}
+    value, serial = values
+    if kind == CREATE_SEMAPHORE:
+        return entry | {"v": value, "s": serial, "name": text or None}
+    if kind == ALLOCATE_BUFFER:
+        return entry | {"a": str(value), "s": serial, "name": text or None}
+    if kind == SIGNAL:
+        return entry | {"s": serial, "v": value}
+    if kind == FAIL:
+        return entry | {"s": serial, "err": text}
+    return entry | {"q" if kind == FLUSH else "s": serial}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ..hal import HalError, Semaphore, StatusCode, Timepoint, checked_timeout, checked_value
 from ..waitgraph import graph_of_log
 from .buffers import Observation
-from .calls import WaitCall, facts_text, in_call
+from .calls import SEMAPHORE, UNRECORDED, WaitCall
 from .log import DeadlineExpired, Point
 from .slots import QUERY, brief_head
 
@@ -83,7 +83,7 @@ class ObservedSemaphore(Semaphore):
         self._device.need_to_fail()
         if not isinstance(error, HalError):
             raise TypeError(f"a semaphore fails with a HalError, not {error!r}")
-        with in_call(self._calls, "fail", s=self.serial, err=str(error)):
+        with UNRECORDED if self._calls is None else self._calls.failing(self.serial, error):
             self.inner.fail(error)
 
     def wait(self, value: int, timeout: float | _CaseDeadline | None = CASE_DEADLINE) -> None:
@@ -118,28 +118,10 @@ class ObservedSemaphore(Semaphore):
 
 def created(device: ObservedDevice, initial_value: int, name: str | None) -> ObservedSemaphore:
     """Have the HAL create a semaphore that the case calls ``name``."""
-    calls = device.calls
-    if calls is None:
+    if device.calls is None:
         return ObservedSemaphore(device, device.inner.create_semaphore(initial_value))
-    journal, since = calls.journal, time.monotonic()
-    slot = journal.begin_brief(calls.creating_head, initial_value, since)
-    begun = calls.creating(initial_value) if slot is None else 0
-    try:
-        made = ObservedSemaphore(device, device.inner.create_semaphore(initial_value))
-        if slot is None:
-            calls.made(begun, made.serial, name)
-        else:
-            journal.write_made(calls.created_head, made.serial, initial_value, name)
-    except BaseException as error:
-        if slot is None:
-            calls.raised(begun, error)
-        else:
-            calls.refused("create_semaphore", since, facts_text(v=initial_value), error)
-        raise
-    finally:
-        if slot is not None:
-            journal.end_brief(slot)
-    return made
+    create = device.inner.create_semaphore
+    return device.calls.make(SEMAPHORE, initial_value, name, lambda value: ObservedSemaphore(device, create(value)))
 
 
 def hang_message(device: ObservedDevice, timepoints: list[Timepoint], seconds: float) -> DeadlineExpired:

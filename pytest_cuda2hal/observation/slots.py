@@ -24,7 +24,7 @@ SLOT_BYTES: Final = 128
 _SERIAL_BITS: Final = 32
 
 # What a call without an entry is, by a number other than 0, in the lowest byte of its head.
-QUERY, WAIT_ALL, WAIT_ANY, CREATING = range(1, 5)
+QUERY, WAIT_ALL, WAIT_ANY, CREATING, ALLOCATING = range(1, 6)
 _KIND: Final = 0xFF
 _KEY_SHIFT: Final = 8
 _MODES: Final = {WAIT_ALL: "all", WAIT_ANY: "any"}
@@ -114,4 +114,6 @@ def _brief_entry(thread: str, value: int, moment: float, timeout: float, head: i
         return entry | {"o": "wait", "w": [[serial, value]], "m": _MODES[kind], "to": seconds}
     if kind == CREATING:
         return entry | {"o": "create_semaphore", "v": value}
+    if kind == ALLOCATING:
+        return entry | {"o": "allocate_buffer", "a": str(value)}
     return None

@@ -7,19 +7,22 @@ import threading
 
 import pytest
 
+from pytest_cuda2hal.hal import HalError, StatusCode
 from pytest_cuda2hal.observation.calls import Calls
+from pytest_cuda2hal.observation.history import History
 from pytest_cuda2hal.observation.journal import Journal, read_journal
 from pytest_cuda2hal.observation.log import Point
-from pytest_cuda2hal.observation.reading import AT_TEXTS_END
 from pytest_cuda2hal.observation.records import (
     CREATE_SEMAPHORE,
     READ,
     RECORD_BYTES,
     SIGNAL,
+    SUBMISSION_TEXT,
     WRITE,
     head_of,
-    pack_submission,
+    pack_short,
 )
+from pytest_cuda2hal.observation.slots import SLOTS
 
 SMALL = 2**17
 LARGEST = 2**64 - 1
@@ -70,7 +73,7 @@ def test_a_torn_record_is_left_out(small, journal_path, at):
     # As if the writer had died there, with an older record in the place.
     torn = place(small, calls[1])
     old = bytearray(RECORD_BYTES)
-    pack_submission(old, 0, 1, 0, head_of(SIGNAL, 1), 0, 0, 0, 9, 9, 0, 0, 0, 0, 1)
+    pack_short(old, 0, 1, 0, head_of(SIGNAL, 1), 0, 0, 9, 9, b"an older record", 1)
     data[torn + at : torn + RECORD_BYTES] = old[at:]
     journal_path.write_bytes(data)
     content = read_journal(journal_path)
@@ -163,24 +166,73 @@ def test_a_text_of_the_case_before_is_not_mistaken(small, journal_path):
     assert [entry["v"] for entry in content.entries] == [3]
 
 
-def test_with_a_full_table_of_texts_nothing_is_missing(journal, journal_path):
-    calls = Calls(journal)
-    texts = [f"{number:0150d}" for number in range(2000)]
-    for text in texts:
-        journal.end(calls.submitting("queue_fill", text, 0, [], [], [], 0))
+def test_with_a_full_table_of_names_nothing_is_missing(small, journal_path):
+    names = [f"{number:090d}" for number in range(60)]
+    for name in names:
+        thread = threading.Thread(target=signal, args=(small, 7), name=name)
+        thread.start()
+        thread.join(30)
     content = read_journal(journal_path)
-    assert [entry["a"] for entry in content.entries] == texts
+    assert [entry["T"] for entry in content.entries] == names
     assert not content.lost
-    assert len(journal._texts.ids) < 1900
+    assert 10 < len(small._texts.ids) < len(names)
+    assert small._lines == {}
+
+
+@pytest.mark.parametrize("length", [SUBMISSION_TEXT - 1, SUBMISSION_TEXT, SUBMISSION_TEXT + 1])
+@pytest.mark.parametrize("letter", ["x", "ä"])
+def test_a_text_of_every_length(journal, journal_path, length, letter):
+    text = letter * length
+    journal.end(Calls(journal).submitting("queue_fill", text, 0, [], [], [], 0))
+    assert [entry["a"] for entry in read_journal(journal_path).entries] == [text]
     assert journal._lines == {}
 
 
 def test_texts_are_cut_and_may_have_any_character(journal, journal_path):
     calls = Calls(journal)
-    for text in ("x" * 1000, 'ä→\n"\ud800', ""):
+    for text in ("x" * 1000, 'ä→\n"\ud800', "\0 \0", ""):
         journal.end(calls.submitting("queue_fill", text, 0, [], [], [], 0))
-    assert [entry["a"] for entry in read_journal(journal_path).entries] == ["x" * 200, 'ä→\n"\ud800', ""]
-    assert journal._words[AT_TEXTS_END] < 500
+    assert [entry["a"] for entry in read_journal(journal_path).entries] == ["x" * 200, 'ä→\n"\ud800', "\0 \0", ""]
+
+
+@pytest.mark.parametrize("message", ["no", "n" + "o" * 150], ids=["short", "long"])
+@pytest.mark.parametrize("slots", [SLOTS, 0], ids=["slot", "no-slot"])
+def test_what_a_call_raised_however_it_is_written(small, journal_path, monkeypatch, message, slots):
+    monkeypatch.setattr("pytest_cuda2hal.observation.journal.SLOTS", slots)
+    call = begin(small, 1)
+    small.end_raised(call, message)
+    content = read_journal(journal_path)
+    assert content.threads == ()
+    assert [entry["x"] for entry in content.entries if entry.get("e") == call] == [message]
+    assert not content.lost
+    history = History(content)
+    assert history.last_operations(1) == [f"MainThread: signal(semaphore#3@1)  raised {message}"]
+    assert history.waiters() == []
+
+
+@pytest.mark.parametrize("saved", ["before", "meanwhile", "never"])
+@pytest.mark.parametrize("then", ["records", "lines", "both"])
+def test_nobody_finds_a_call_without_what_it_raised(small, journal_path, monkeypatch, saved, then):
+    """The one may be in one ring and the other in the other, of which each loses its oldest when it is full."""
+    call = begin(small, 1)
+    if saved == "before":
+        small._save_calls_in_progress(small._save_at)
+    if saved == "meanwhile":
+        write = small._write_raised
+        monkeypatch.setattr(
+            small, "_write_raised", lambda *told: (write(*told), small._save_calls_in_progress(small._save_at))
+        )
+    small.end_raised(call, "no")
+    for number in range(3 * small._records):
+        if then != "lines":
+            signal(small, 7)
+        if then != "records":
+            small.write({"n": number})
+        if number % 97 == 0:
+            entries = read_journal(journal_path).entries
+            begun = [entry for entry in entries if entry.get("i") == call]
+            ended = [entry for entry in entries if entry.get("e") == call and entry.get("x") == "no"]
+            assert ended or not begun, number
 
 
 def test_many_threads_at_once(journal_path):
@@ -243,6 +295,11 @@ CALLS = {
         "queue_update", "update", -(2**40), [Point(2**32, value)], [], [], 2**32
     ),
     "signal only": lambda calls, value: calls.submitting("queue_execute", "hold", -1, [], [Point(2, value)], [], 0),
+    "flush": lambda calls, _: calls.flushing(3),
+    "fail": lambda calls, _: calls.failing(4, HalError(StatusCode.DATA_LOSS, "ä" * 30)),
+    "submit two": lambda calls, value: calls.submitting(
+        "queue_execute", "barrier", 0, [Point(1, value), Point(2, 7)], [Point(3, value), Point(4, 8)], [], 5
+    ),
     "submit nothing": lambda calls, _: calls.submitting("queue_execute", "barrier", 0, [], [], [], 0),
 }
 
@@ -259,7 +316,7 @@ def test_both_ways_say_the_same(journal, journal_path, monkeypatch, what, value)
         CALLS[what](calls, value)
         journal.end(0)
     for name in ("pack_short", "pack_submission"):
-        monkeypatch.setattr(f"pytest_cuda2hal.observation.journal.{name}", refuse)
+        monkeypatch.setattr(f"pytest_cuda2hal.observation.recording.{name}", refuse)
     CALLS[what](calls, value)
     _, _, one, other = [dict(entry) for entry in read_journal(journal_path).entries]
     assert list(one) == list(other)
@@ -272,6 +329,10 @@ def test_both_ways_say_the_same(journal, journal_path, monkeypatch, what, value)
     if what == "submit":
         expected = {"o": "submit", "d": 1, "T": "MainThread", "p": outer, "k": 2**32 - 1, "c": "queue_copy"}
         assert one == expected | {"a": "copy(a → b)", "q": 2**31 - 1, "w": [[1, value]], "s": [[2, value]]}
+    if what == "submit two":
+        assert (one["w"], one["s"]) == ([[1, value], [2, 7]], [[3, value], [4, 8]])
+    if what == "fail":
+        assert (one["s"], one["err"]) == (4, "DATA_LOSS: " + "ä" * 30)
     if what == "submit beyond":
         assert (one["q"], one["w"], one["s"], one["k"]) == (-(2**40), [[2**32, value]], [], 2**32)
 

@@ -7,14 +7,16 @@ import os
 import signal as signals
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
-from pytest_cuda2hal.hal import HalError, Semaphore, WaitMode
+from pytest_cuda2hal.hal import HalError, Semaphore, StatusCode, WaitMode
 from pytest_cuda2hal.observation.calls import Calls, WaitCall
 from pytest_cuda2hal.observation.history import History, SeenPoint
 from pytest_cuda2hal.observation.journal import read_journal
 from pytest_cuda2hal.observation.makers import Semaphores
+from pytest_cuda2hal.observation.records import CREATE_SEMAPHORE, head_of
 from pytest_cuda2hal.observation.slots import QUERY, SLOTS, WAIT_ALL, brief_head, key_of, pack_brief
 from pytest_cuda2hal.waitgraph import State
 
@@ -77,7 +79,7 @@ def test_a_wait_that_raised_has_an_entry_and_leaves_no_value(line, journal_path)
 def test_values_are_kept_however_many_entries_come(line, journal, journal_path):
     line.inner.signal(9)
     line.wait(9)
-    for number in range(40_000):
+    for number in range(80_000):
         journal.write({"n": number})
     content = read_journal(journal_path)
     assert content.lost
@@ -108,7 +110,7 @@ def test_what_is_made_has_one_entry(open_device, journal_path, journal):
 @pytest.mark.parametrize("name", [None, "made", "ä" * 300])
 def test_what_was_made_however_it_is_written(journal, journal_path, serial, name):
     outer = journal.begin("settle", 1)
-    journal.write_made(Calls(journal).created_head, serial, LARGEST, name)
+    journal.write_made(head_of(CREATE_SEMAPHORE, 1), serial, LARGEST, name)
     journal.end(outer)
     entry = read_journal(journal_path).entries[-1]
     assert (entry["v"], entry["s"], entry["name"]) == (LARGEST, serial, name and name[:200])
@@ -123,6 +125,48 @@ def test_what_was_not_made_has_an_entry(open_device, journal, journal_path):
         device.create_semaphore(4)
     (operation,) = History(read_journal(journal_path)).last_operations(1)
     assert operation.startswith("MainThread: create_semaphore(4)  raised ZeroDivisionError")
+
+
+@pytest.mark.parametrize("message", ["no more", "no more " * 20], ids=["short", "long"])
+@pytest.mark.parametrize("timeout", [None, 0.25, math.inf])
+@pytest.mark.parametrize("mode", list(WaitMode))
+def test_a_wait_that_raised_however_it_is_written(line, journal, journal_path, message, timeout, mode):
+    """In a record, or where the message is too long for one in a line."""
+    outer = journal.begin("settle", 1)
+    wait = WaitCall(line._device.log, line._device.calls, (line @ LARGEST,), mode.value, timeout)
+    with pytest.raises(HalError, match="no more"), wait:
+        raise HalError(StatusCode.DATA_LOSS, message)
+    journal.end(outer)
+    (entry,) = waits_in(journal_path)
+    assert entry["x"] == f"DATA_LOSS: {message}"[:200]
+    assert (entry["w"], entry["m"], entry["to"]) == ([[line.serial, LARGEST]], mode.value, timeout)
+    assert (entry["p"], entry["T"], entry["d"]) == (outer, "MainThread", 1)
+    assert 0 <= time.monotonic() * 1000 - entry["t"] < 30_000
+    assert journal._lines == {}
+
+
+@pytest.mark.parametrize("size", [1, LARGEST, 2**64, "much"])
+def test_an_allocation_is_seen_while_it_lasts_and_afterwards(open_device, journal, journal_path, size):
+    device = open_device()
+    seen = []
+
+    def allocate(size):
+        seen.append(History(read_journal(journal_path)).waiters()[0].detail)
+        if size == "much":
+            raise HalError(StatusCode.RESOURCE_EXHAUSTED, "too much")
+        return SimpleNamespace(size=size)
+
+    device.inner.allocate_buffer = allocate
+    try:
+        memory = device.allocate_buffer(size)
+    except HalError:
+        memory = None
+    assert seen == [f"allocate_buffer({size!r})"]
+    history = History(read_journal(journal_path))
+    assert history.waiters() == []
+    raised = "  raised RESOURCE_EXHAUSTED: too much" if memory is None else ""
+    assert history.last_operations(1) == [f"MainThread: allocate_buffer({size!r}){raised}"]
+    assert ("memory" in history._names.values()) is (memory is not None)
 
 
 def test_a_thread_without_a_slot_has_entries(line, journal, journal_path, monkeypatch):
