@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 import mutation
 from mutants import mutants_in, mutants_of
 from mutation_page import read_equivalents, summarize
+from mutation_reach import Reach, rows_of
 
 MODULE = '''
 """A module with 1 docstring."""
@@ -146,6 +147,139 @@ def test_where_the_suite_does_not_run_nothing_is_caught(tmp_path: Path, monkeypa
     with pytest.raises(SystemExit, match="reference, as it is, fails already"):
         run(tmp_path, only("backends/reference/semaphore.py", "self._fail(error)"))
     assert not (tmp_path / "kept.json").exists()
+
+
+REACHED = """
+LIMIT = 7
+
+
+class Box:
+    size = 3
+
+    @property
+    def full(
+        self, limit=LIMIT
+    ) -> bool:
+        if (
+            self.size
+            > limit
+        ):
+            return self.told(
+                "full",
+                [one for one in self.things],
+            )
+        elif self.size:
+            return False
+        else:
+            self.size = 0
+        try:
+            pass
+        except (
+            ValueError
+        ):
+            raise
+        finally:
+            self.size += 1
+
+        def inner(
+            a=1,
+        ):
+            return a
+
+        return inner()
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("LIMIT = 7", None),  # these run before any case does
+        ("size = 3", None),
+        ("@property", None),
+        ("self, limit=LIMIT", None),
+        ("a=1,", None),
+        ("if (", ["if (", ")"]),
+        ("> limit", ["if (", ")"]),
+        ('"full",', ["return self.told(", ")"]),
+        ("[one for one in self.things],", ["return self.told(", ")"]),
+        ("elif self.size:", ["elif self.size:", "elif self.size:"]),
+        ("self.size = 0", ["self.size = 0", "self.size = 0"]),
+        ("ValueError", ["except (", "):"]),
+        ("raise", ["raise", "raise"]),
+        ("self.size += 1", ["self.size += 1", "self.size += 1"]),
+        ("return a", ["return a", "return a"]),
+        ("return inner()", ["return inner()", "return inner()"]),
+    ],
+)
+def test_the_rows_whose_cases_judge(text: str, rows: list[str] | None) -> None:
+    lines = [line.strip() for line in REACHED.splitlines()]
+    found = rows_of(REACHED, lines.index(text) + 1)
+    assert (found is None) is (rows is None)
+    if found is not None and rows is not None:
+        first, last = lines[found[0] - 1], lines[found[-1] - 1]
+        assert (first.startswith(rows[0]), last.startswith(rows[1])) == (True, True)
+
+
+def test_what_cases_reach(tmp_path: Path) -> None:
+    """Of two runs together, the quickest case first; what runs at import is everybody's."""
+    for name, lines in (("one", {"3": ["a::b", ""], "4": []}), ("two", {"3": ["c::d"], "5": ["a::b"]})):
+        seconds = {"c::d": 0.5, "a::b": 2.0, "e::f": 0.1}
+        (tmp_path / name).write_text(json.dumps({"lines": {f"/x/backends/{name}/m.py": lines}, "seconds": seconds}))
+    modules = ["backends/one/m.py", "backends/two/m.py"]
+    reach = Reach.read([tmp_path / "one", tmp_path / "two"], modules)
+    assert reach.cases(modules[0], range(3, 5)) == ["a::b"]
+    assert reach.cases(modules[0], range(4, 9)) == []
+    assert reach.cases(modules[1], range(1, 9)) == ["c::d", "a::b"]
+    assert reach.cases(modules[0], None) == ["e::f", "c::d", "a::b"]
+
+
+def test_only_what_reaches_a_mutant_judges_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The suite is run under coverage.py first; where no case comes nobody is asked."""
+    monkeypatch.setattr(mutation, "SUITE", ["pytest_cuda2hal.cts.timeline.test_values"])
+    copies = mutation.Copies(tmp_path / "copies", 1)
+    reach = mutation.find_reach(copies, ["reference"], 1)
+    module = "backends/reference/semaphore.py"
+    text = (mutation.ROOT / module).read_text()
+
+    def judges(line: str) -> list[str]:
+        at = next(number for number, one in enumerate(text.splitlines(), 1) if one.strip() == line)
+        return reach["reference"].cases(module, rows_of(text, at))
+
+    assert judges("self._fail(error)") == []
+    asked = judges("self._value = value")
+    assert asked
+    assert set(asked) < set(reach["reference"].seconds)
+    mutant = next(one for one in mutants_of(module, mutation.ROOT) if one.id == only(module, "self._fail(error)"))
+    monkeypatch.setattr(mutation, "judge", lambda *_, **__: pytest.fail("nobody can tell"))
+    with copies.unchanged() as copy:
+        result = mutation.try_out(copy, "reference", mutant, mutation.Killers([]), reach, rows_of(text, mutant.line))
+    assert result == {"outcome": "survived", "unreached": True}
+
+
+def test_what_a_slow_machine_may_have_caught_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hang that does not come again is none; who comes after it is asked as well."""
+    hang = {"outcome": "hang", "case": "x::a", "message": "the case did not end"}
+    told: list[tuple[str, ...]] = []
+
+    def run(answers: list[dict[str, Any]]) -> dict[str, Any]:
+        told.clear()
+
+        def judge(copy: Path, spec: str, cases: list[str], *arguments: str, limit: float) -> dict[str, Any]:
+            told.append(tuple(cases))
+            return answers[len(told) - 1]
+
+        monkeypatch.setattr(mutation, "judge", judge)
+        return mutation.judge_surely(tmp_path, "reference", ["x::a", "x::b"], limit=1)
+
+    survived = {"outcome": "survived"}
+    fail = {"outcome": "fail", "case": "x::b", "message": "expected 1, seen 2"}
+    assert run([hang, hang]) == hang
+    assert told == [("x::a", "x::b"), ("x::a",)]
+    assert run([hang, survived, fail]) == fail
+    assert told == [("x::a", "x::b"), ("x::a",), ("x::b",)]
+    assert run([{**hang, "case": "x::b"}, survived]) == survived
+    assert run([fail]) == fail
+    assert run([{"outcome": "not done", "message": ""}, hang, hang]) == hang
 
 
 RESULT = {"id": "m.py:3:AddNot:0", "group": "g", "module": "m.py", "operator": "AddNot", "line": 3, "seconds": 1.0}
