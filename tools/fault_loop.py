@@ -190,6 +190,8 @@ class FaultLoop:
                 self._problems.append(f"exception: {text.strip().splitlines()[-1][:300]}")
         del reports
         self._problems += what_is_left(plan)
+        for driver in plan.drivers:  # where the release of its context failed nobody else ends its threads
+            driver.engine.stop()
 
     def _give_up(self, trial: Trial, plan: Plan) -> None:
         self._problems.append("hang: the case did not end")

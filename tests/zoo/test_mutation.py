@@ -243,7 +243,8 @@ def test_only_what_reaches_a_mutant_judges_it(tmp_path: Path, monkeypatch: pytes
 
     def judges(line: str) -> list[str]:
         at = next(number for number, one in enumerate(text.splitlines(), 1) if one.strip() == line)
-        return reach["reference"].cases(module, rows_of(text, at))
+        found: list[str] = reach["reference"].cases(module, rows_of(text, at))
+        return found
 
     assert judges("self._fail(error)") == []
     asked = judges("self._value = value")
@@ -269,7 +270,8 @@ def test_what_a_slow_machine_may_have_caught_is_asked_again(tmp_path: Path, monk
             return answers[len(told) - 1]
 
         monkeypatch.setattr(mutation, "judge", judge)
-        return mutation.judge_surely(tmp_path, "reference", ["x::a", "x::b"], limit=1)
+        result: dict[str, Any] = mutation.judge_surely(tmp_path, "reference", ["x::a", "x::b"], limit=1)
+        return result
 
     survived = {"outcome": "survived"}
     fail = {"outcome": "fail", "case": "x::b", "message": "expected 1, seen 2"}
