@@ -182,6 +182,7 @@ class FaultLoop:
             reports = runtestprotocol(item, nextitem=following, log=False)
         finally:
             Loop.plan = self._plan = None
+            forget_trial(item)
         for report in reports:
             text = str(report.longrepr)
             if "device.close() did not return" in text:
@@ -210,6 +211,15 @@ class FaultLoop:
         if time.monotonic() > self._end or os.getppid() != self._asker:
             return True
         return (self._arguments.first and found) or 0 < self._arguments.trials <= self._reached
+
+
+def forget_trial(item: pytest.Item) -> None:
+    """Let fixtures that outlive a case forget what was made of them for it, which pytest has them remember."""
+    function: Any = item
+    for definitions in function._fixtureinfo.name2fixturedefs.values():
+        for definition in definitions:
+            if definition.scope != "function":
+                definition._finalizers.clear()
 
 
 def read_arguments(texts: list[str] | None) -> argparse.Namespace:
