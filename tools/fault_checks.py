@@ -73,11 +73,10 @@ def end_waiting_for_the_host(device: ObservedDevice) -> list[Record]:
 def what_is_wrong(device: ObservedDevice, plan: Plan) -> list[str]:
     """Look at a device whose case is over, before it is closed."""
     inner: Any = device.inner
-    end = time.monotonic() + SOON
+    patience = Patience()
     while rest := end_waiting_for_the_host(device):
-        if time.monotonic() > end:
+        if patience.is_over():
             return [f"lost signal: {device.log.describe(rest[0])} is neither reached nor failed"]
-        time.sleep(0.001)
     lost = inner.engine.lost
     if lost is not None:
         by_case = not isinstance(lost, CudaError) and lost.code is not StatusCode.INTERNAL  # that of a dead completer
@@ -93,10 +92,10 @@ def what_is_wrong(device: ObservedDevice, plan: Plan) -> list[str]:
         except HalError as error:
             if not plan.is_sticky and (inner.engine.lost is None or LOSING.isdisjoint(plan.failed)):
                 return [f"unrelated work on queue {queue}: {error}"]
+    patience = Patience()
     while (now := inner.statistics()).pending or now.in_flight or now.events:
-        if time.monotonic() > end:
+        if patience.is_over():
             return [] if inner.engine.host_calls else [f"left in the device: {now}"]
-        time.sleep(0.001)
     return []
 
 
@@ -118,15 +117,31 @@ def what_is_left(plan: Plan) -> list[str]:
     return found
 
 
+class Patience:
+    """How long one looks for something that must come: :data:`SOON`, and :data:`LOOKS` times, but not for ever."""
+
+    def __init__(self, pause: float = 0.001) -> None:
+        self._pause = pause
+        self._end = time.monotonic() + SOON
+        self._looks = 0
+
+    def is_over(self) -> bool:
+        """Wait a moment; tell whether that was the last one."""
+        now = time.monotonic()
+        if (now > self._end and self._looks >= LOOKS) or now > self._end + 3 * SOON:
+            return True
+        self._looks += 1
+        time.sleep(self._pause)
+        return False
+
+
 def soon(condition: Callable[[], bool]) -> bool:
     """Tell whether something comes true in time, when nothing of the case is alive any more."""
     for name in ("last_exc", "last_value", "last_traceback", "last_type"):
         sys.__dict__.pop(name, None)  # pytest leaves the last failure there, and it has the case's handles
-    end, looks = time.monotonic() + SOON, 0
-    while not condition() and (time.monotonic() < end or looks < LOOKS) and time.monotonic() < end + 3 * SOON:
+    patience = Patience(0.01)
+    while not condition() and not patience.is_over():
         gc.collect()
-        looks += 1
-        time.sleep(0.01)
     return condition()
 
 

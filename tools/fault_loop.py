@@ -77,7 +77,8 @@ class FaultLoop:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Keep what was asked for; a random part in a random order."""
         select = self._arguments.select
-        items[:] = [item for item in items if is_case(item) and select in case_id(item)]
+        named = [item for item in items if is_case(item) and case_id(item) == select]
+        items[:] = named or [item for item in items if is_case(item) and select in case_id(item)]
         if self._arguments.trials or self._arguments.jobs > 1:  # the large ones are not all at one place
             self._random.shuffle(items)
         gc.collect()
@@ -108,7 +109,7 @@ class FaultLoop:
     def _parts(self, item: pytest.Item) -> Iterable[Iterable[Trial]]:
         """Yield what is to be tried with a case, where a call that was not reached ends a part."""
         case, arguments = case_id(item), self._arguments
-        kinds = [kind for kind in KINDS if arguments.error in (None, kind[0])] or [(arguments.error, arguments.times)]
+        kinds = KINDS if arguments.error is None else [(arguments.error, arguments.times)]
         if arguments.n:
             yield [Trial(case, arguments.n, arguments.error or "CUDA_ERROR_UNKNOWN", arguments.times)]
         elif arguments.trials:
@@ -200,6 +201,9 @@ class FaultLoop:
         os._exit(GAVE_UP)
 
     def _write(self, trial: Trial, plan: Plan) -> None:
+        if os.getppid() != self._asker:  # which may be another run's progress by now
+            self._is_over = True
+            return
         with self._progress.open("a") as progress:
             line = {**trial._asdict(), "call": plan.failed[:1], "problems": self._problems}
             progress.write(json.dumps(line) + "\n")
@@ -218,8 +222,12 @@ def forget_trial(item: pytest.Item) -> None:
     function: Any = item
     for definitions in function._fixtureinfo.name2fixturedefs.values():
         for definition in definitions:
-            if definition.scope != "function":
-                definition._finalizers.clear()
+            if definition.scope != "function":  # what ends itself stays, what ends another because of it goes
+                definition._finalizers[:] = [
+                    one
+                    for one in definition._finalizers
+                    if getattr(getattr(one, "func", None), "__name__", "") != "finish"
+                ]
 
 
 def read_arguments(texts: list[str] | None) -> argparse.Namespace:
@@ -228,12 +236,12 @@ def read_arguments(texts: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=0, help="how many, at random; without it everything is tried")
     parser.add_argument("--seed", type=int, default=0, help="picks what is tried at random")
     parser.add_argument("--first", action="store_true", help="stop at the first finding")
-    parser.add_argument("--select", default="", help="only cases whose id contains this")
+    parser.add_argument("--select", default="", help="only the case of this id, or those whose ids contain it")
     parser.add_argument("--backend", default=SPEC, help="a backend that opens its devices with failing_calls.open_with")
     parser.add_argument("--output", default="build/faults", help="folder for the report, and what was tried so far")
     parser.add_argument("--n", type=int, default=0, help="try this call only")
     parser.add_argument("--error", choices=sorted(ERRORS), help="try this error only")
-    parser.add_argument("--times", type=int, default=1, help="with --n: how many calls fail from there on; 0 for all")
+    parser.add_argument("--times", type=int, default=1, help="with --error: how many fail from there on; 0 for all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, where everything is tried")
     parser.add_argument("--minutes", type=float, default=1e6, help="begin nothing after so many")
     parser.add_argument("--worker", type=int, default=0, help=argparse.SUPPRESS)
@@ -241,8 +249,9 @@ def read_arguments(texts: list[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(texts)
     if arguments.jobs < 1:
         parser.error(f"--jobs is at least 1, not {arguments.jobs}")
-    if not arguments.minutes >= 0:
-        parser.error(f"--minutes is at least 0, not {arguments.minutes}")
+    for name in ("minutes", "n", "times", "trials"):
+        if not getattr(arguments, name) >= 0:
+            parser.error(f"--{name} is at least 0, not {getattr(arguments, name)}")
     return arguments
 
 
@@ -297,7 +306,7 @@ def supervise(arguments: argparse.Namespace, given: list[str], jobs: int) -> int
         extent = f"{arguments.trials} picked at random by seed {arguments.seed}, of cases with at most {SMALL} calls"
     if status or is_late or arguments.select or arguments.error or arguments.first or arguments.n:
         extent = f"a part so far; the whole is {extent}"
-    result = summarize(Path(arguments.output), extent)
+    result = summarize(Path(arguments.output), extent, "" if arguments.backend == SPEC else arguments.backend)
     for one in result["findings"]:
         print(one["count"], "x", one["problem"], "\n   ", one["again"])
     print(f"{result['trials']} failing calls in {result['cases']} cases, {len(result['findings'])} kinds of findings")

@@ -19,10 +19,12 @@ class Trial(NamedTuple):
     error: str
     times: int
 
-    def reproducer(self) -> str:
+    def reproducer(self, backend: str) -> str:
         """Return the command that runs it again; ``n`` is 0 where no call failed."""
         fault = f" --n={self.n} --error={self.error} --times={self.times}" if self.n else " --trials=1"
-        return f"python tools/fault_loop.py --select='{self.case}'{fault}"
+        return f"python tools/fault_loop.py --select='{self.case}'{fault}" + (
+            f" --backend={backend}" if backend else ""
+        )
 
 
 def read_progress(path: Path) -> list[dict[str, Any]]:
@@ -57,8 +59,12 @@ def begin_progress(path: Path, backend: str) -> bool:
     return bool(kept)
 
 
-def summarize(folder: Path, extent: str) -> dict[str, Any]:
-    """Write what was found as ``faults.json`` and ``faults.md``; ``extent`` says how much was tried."""
+def summarize(folder: Path, extent: str, backend: str) -> dict[str, Any]:
+    """Write what was found as ``faults.json`` and ``faults.md``.
+
+    :param extent: how much was tried.
+    :param backend: what was tried, if that is no matter of course.
+    """
     tried = read_progress(folder / "progress.jsonl")
     reached = [one for one in tried if one["call"]]
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
@@ -69,7 +75,11 @@ def summarize(folder: Path, extent: str) -> dict[str, Any]:
             groups.setdefault((kind, call, one["error"]), []).append({**one, "problem": problem})
     findings = [
         {name: same[0][name] for name in ("call", "error", "problem")}
-        | {"kind": kind, "count": len(same), "again": Trial(*(same[0][name] for name in Trial._fields)).reproducer()}
+        | {
+            "kind": kind,
+            "count": len(same),
+            "again": Trial(*(same[0][name] for name in Trial._fields)).reproducer(backend),
+        }
         for (kind, *_), same in sorted(groups.items(), key=lambda group: -len(group[1]))
     ]
     result: dict[str, Any] = {

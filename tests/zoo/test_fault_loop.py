@@ -48,7 +48,9 @@ def test_a_backend_that_a_failing_call_breaks_is_convicted(tmp_path: Path, opene
     status, report, output = run_loop(tmp_path, *arguments)
     assert status == 1, output
     assert kind in {finding["kind"] for finding in report["findings"]}, output
-    assert all("--n=" in finding["again"] for finding in report["findings"])
+    for finding in report["findings"]:
+        assert "--n=" in finding["again"]
+        assert finding["again"].endswith(f"--backend=broken_when_failing:{opener}")
 
 
 def test_several_processes_share_the_work(tmp_path: Path) -> None:
@@ -86,6 +88,9 @@ def test_lines_that_were_cut_short_are_tried_again(tmp_path: Path) -> None:
         (["--jobs=0"], "--jobs is at least 1, not 0"),
         (["--minutes=-1"], "--minutes is at least 0, not -1.0"),
         (["--minutes=nan"], "--minutes is at least 0, not nan"),
+        (["--n=-1"], "--n is at least 0, not -1"),
+        (["--times=-5", "--error=CUDA_ERROR_UNKNOWN"], "--times is at least 0, not -5"),
+        (["--trials=-1"], "--trials is at least 0, not -1"),
     ],
 )
 def test_what_is_refused_touches_nothing(tmp_path: Path, arguments: list[str], message: str) -> None:
