@@ -90,7 +90,10 @@ class Mutant(NamedTuple):
 
     def source(self, original: str) -> str | None:
         """Return the changed text of the module, ``None`` if it reads the same or is no Python."""
-        changed: str | None = mutate_code(original, _operator(self.operator), self.occurrence)
+        try:
+            changed: str | None = mutate_code(original, _operator(self.operator), self.occurrence)
+        except AttributeError:
+            return None  # cosmic-ray's operator for exceptions expects names
         try:
             compile(changed or "", self.module, "exec")
         except SyntaxError:

@@ -11,15 +11,13 @@ all, at quick effort. What survives is equivalent, and ``tools/equivalents.toml`
 from __future__ import annotations
 
 import argparse
-import compileall
 import difflib
+import fcntl
+import hashlib
 import json
 import os
-import queue
 import random
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -32,20 +30,37 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mutants import Mutant, mutants_of
+from mutation_judge import (
+    ISOLATED,
+    LIMIT,
+    NO_RUN,
+    NOT_DONE,
+    NOTICED,
+    ROOT,
+    SOON,
+    Copies,
+    Over,
+    end_all,
+    is_doubtful,
+    judge,
+    judge_surely,
+    run_suite,
+    suite_command,
+)
 from mutation_page import read_equivalents, reason_of, summarize
 from mutation_reach import MODULES, OUTPUT, Reach, rows_of
-from zoo import CAUGHT, target
 
-ROOT = Path(__file__).resolve().parent.parent
-#: Seconds for a wait; for a whole case, where one hangs; for the first cases, and for the whole suite.
-DEADLINE, CASE, SOON, LIMIT = 1.5, 20.0, 40.0, 400.0
 #: Seconds for a wait where coverage.py looks on, and how often it does: what only a race reaches shows now and then.
 SLOW, LOOKS = 60.0, 2
-ISOLATED = ("--isolate", f"--hal-case-deadline={CASE}")
+#: Seconds for the whole suite then.
+LOOK_LIMIT = 1800.0
+EQUIVALENTS = ROOT / "tools" / "equivalents.toml"
 #: A case that passes where nothing was changed.
 CONTROL = "submissions/test_threads::test_first_call_of_a_thread[create]"
-#: How many cases are tried first, and what is tried then.
-FIRST, SUITE = 20, ["pytest_cuda2hal.cts"]
+#: How many cases are tried first. For how many mutants it is not worth while to see which cases reach them.
+FIRST, FEW = 20, 8
+#: After how many results they are written.
+KEPT_EVERY = 5
 
 
 class Group(NamedTuple):
@@ -99,90 +114,6 @@ class Killers:
         return list(found)[:FIRST]
 
 
-class Copies:
-    """Copies of the packages, one for each job: a mutant lives in one at a time."""
-
-    def __init__(self, folder: Path, count: int) -> None:
-        self._free: queue.SimpleQueue[Path] = queue.SimpleQueue()
-        ignore = shutil.ignore_patterns("__pycache__")
-        for index in range(count):
-            copy = folder / str(index)
-            for source, inside in (("pytest_cuda2hal", ""), ("backends", "backends"), ("cts", "cts")):
-                into = copy / "pytest_cuda2hal" / inside
-                shutil.copytree(ROOT / source, into, ignore=ignore, dirs_exist_ok=True)
-            compileall.compile_dir(copy, quiet=2)
-            self._free.put(copy)
-
-    @contextmanager
-    def unchanged(self) -> Iterator[Path]:
-        """Lend a copy as it is."""
-        copy = self._free.get()
-        try:
-            yield copy
-        finally:
-            self._free.put(copy)
-
-    @contextmanager
-    def with_module(self, module: str, text: str) -> Iterator[Path]:
-        """Lend a copy in which a module has another text."""
-        with self.unchanged() as copy:
-            path = copy / "pytest_cuda2hal" / module
-            original = path.read_text(encoding="utf-8")
-            try:
-                self._write(path, text)
-                yield copy
-            finally:
-                self._write(path, original)
-
-    @staticmethod
-    def _write(path: Path, text: str) -> None:
-        for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
-            compiled.unlink()  # of the same second and size it would be taken for that of the other text
-        path.write_text(text, encoding="utf-8")
-
-
-def suite_command(copy: Path, spec: str, cases: Sequence[str], folder: str) -> tuple[list[str], dict[str, str]]:
-    """Return the command that runs cases of a copy, all if none are named, and its environment."""
-    ini = Path(folder, "pytest.ini")
-    ini.write_text("[pytest]\n", encoding="utf-8")
-    targets = [target(case, spec) for case in cases] or SUITE
-    command = [sys.executable, "-P", "-m", "pytest", "--pyargs", *targets, "-q", "--tb=short", "-c", str(ini)]
-    command += ["-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:hypothesispytest", "-p", "no:xdist"]
-    command += [f"--backend={spec}", "--effort=quick"]
-    # Bytecode is written: to rewrite the suite's assertions anew would take longer than many a mutant lives.
-    path = os.pathsep.join([str(copy), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return command, os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": ""}
-
-
-def judge(copy: Path, spec: str, cases: Sequence[str], *arguments: str, limit: float) -> dict[str, Any]:
-    """Run cases, all if none are named, until one catches the mutant; return what came of it."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder, "report.json")
-        command, environment = suite_command(copy, spec, cases, folder)
-        command += ["-x", f"--hal-deadline={DEADLINE}", f"--hal-report={report}", "--hal-strict-quality"]
-        with subprocess.Popen(
-            [*command, *arguments],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as process:
-            try:
-                output = process.communicate(timeout=limit)[0].decode(errors="replace")
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                return {"outcome": "not done", "message": f"not done after {limit:g} s"}
-        found = json.loads(report.read_text(encoding="utf-8"))["cases"] if report.exists() else []
-        for case in found:
-            if case["outcome"] in CAUGHT:
-                return {"outcome": case["outcome"], "case": case["case"], "message": case["message"][:200]}
-        if process.returncode:
-            return {"outcome": "no run", "message": f"exit code {process.returncode}: {output.strip()[-200:]}"}
-        return {"outcome": "survived"}
-
-
 def find_reach(copies: Copies, groups: Iterable[str], jobs: int) -> dict[str, Reach]:
     """Run the suite under coverage.py and return what its cases reach, by backend spec.
 
@@ -197,10 +128,11 @@ def find_reach(copies: Copies, groups: Iterable[str], jobs: int) -> dict[str, Re
                 tools = os.pathsep.join([environment["PYTHONPATH"], str(Path(__file__).parent)])
                 looked_at = os.pathsep.join(str(copy / "pytest_cuda2hal" / module) for module in modules[spec])
                 environment |= {"PYTHONPATH": tools, OUTPUT: str(path), MODULES: looked_at}
+                environment["COVERAGE_CORE"] = "ctrace"  # the newer one knows no contexts
                 command += ["-p", "mutation_reach", "--no-isolate", f"--hal-deadline={SLOW}"]
-                run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
-                if not path.exists():
-                    sys.exit(f"{spec} does not run under coverage.py: {run.stdout.decode()[-2000:]}")
+                status, output = run_suite(command, folder, environment, LOOK_LIMIT)
+                if status not in (0, 1) or not path.exists():  # a case may be too slow here, but all must have run
+                    sys.exit(f"{spec} does not run under coverage.py: {output[-2000:]}")
 
         paths = {spec: [Path(kept, f"{number}-{look}") for look in range(LOOKS)] for number, spec in enumerate(modules)}
         list(pool.map(lambda one: look(*one), [(spec, path) for spec, mine in paths.items() for path in mine]))
@@ -208,50 +140,40 @@ def find_reach(copies: Copies, groups: Iterable[str], jobs: int) -> dict[str, Re
 
 
 def try_out(
-    copy: Path, group: str, mutant: Mutant, killers: Killers, reach: Mapping[str, Reach], rows: range | None
+    copy: Path,
+    original: Path,
+    group: str,
+    mutant: Mutant,
+    killers: Killers,
+    reach: Mapping[str, Reach],
+    rows: range | None,
 ) -> dict[str, Any]:
-    """Let the suite judge a mutant, which changes a statement in ``rows``."""
+    """Let the suite judge a mutant in ``copy``, which changes a statement in ``rows``."""
     is_reached = not reach
+    undecided: dict[str, Any] = {}
     for spec in GROUPS[group].specs:
         first = killers.best(group, mutant)
-        then: list[str] | None = None
+        everything: list[str] = []  # whatever there is
         if spec in reach:
-            then = reach[spec].cases(mutant.module, rows)
-            is_reached = is_reached or bool(then)
-            first = [case for case in first if case in then]
-            then = [case for case in then if case not in first]
-        result = judge_surely(copy, spec, first, limit=SOON) if first else {"outcome": "survived"}
-        # Where the first cases do not run, one of them may have another name by now: the others tell.
-        if result["outcome"] not in CAUGHT and then != []:
-            result = judge_surely(copy, spec, then or [], *ISOLATED, limit=LIMIT)
-        if result["outcome"] != "survived":
+            everything = reach[spec].cases(mutant.module, rows)
+            if not everything:
+                continue
+            is_reached = True
+            first = [case for case in first if case in everything]
+        result: dict[str, Any] = {"outcome": "survived"}
+        if first:
+            result = judge_surely(copy, original, spec, first, limit=SOON)
+        if result["outcome"] not in NOTICED:
+            # Where the first cases were not run, as one of them may have another name by now, they are asked again.
+            asked = first if result["outcome"] == "survived" else []
+            rest = [case for case in everything if case not in asked]
+            if rest or not everything:
+                result = judge_surely(copy, original, spec, rest, *ISOLATED, limit=LIMIT)
+        if result["outcome"] == NOT_DONE:
+            undecided = {**result, "spec": spec}
+        elif result["outcome"] != "survived":
             return {**result, "spec": spec}
-    return {"outcome": "survived"} if is_reached else {"outcome": "survived", "unreached": True}
-
-
-def judge_surely(copy: Path, spec: str, cases: Sequence[str], *arguments: str, limit: float) -> dict[str, Any]:
-    """The same as :func:`judge`; where something hangs an isolated run says what, and where the machine may just have
-    been slow, the case is asked once more."""
-    while True:
-        result = judge(copy, spec, cases, *arguments, limit=limit)
-        if result["outcome"] == "not done" and not arguments:
-            result = judge(copy, spec, cases, *ISOLATED, limit=LIMIT)
-        if not cases or result["outcome"] not in CAUGHT or not is_doubtful(result) or is_again(copy, result, spec):
-            return result
-        cases = cases[cases.index(result["case"]) + 1 :]
-        if not cases:
-            return {"outcome": "survived"}
-
-
-def is_doubtful(result: dict[str, Any]) -> bool:
-    """Whether a machine with too much to do could have caught a mutant by itself."""
-    return result["outcome"] == "hang" or "quality clause" in result["message"]
-
-
-def is_again(copy: Path, result: dict[str, Any], spec: str) -> bool:
-    """Whether a case catches the mutant when it is run once more, alone."""
-    again = judge(copy, spec, [result["case"]], *ISOLATED, limit=LIMIT)
-    return bool(again["outcome"] != "survived")
+    return undecided or ({"outcome": "survived"} if is_reached else {"outcome": "survived", "unreached": True})
 
 
 def try_without_a_mutant(copies: Copies, groups: Iterable[str], jobs: int, *, whole: bool) -> None:
@@ -262,7 +184,8 @@ def try_without_a_mutant(copies: Copies, groups: Iterable[str], jobs: int, *, wh
 
     def control(spec: str) -> dict[str, Any]:
         with copies.unchanged() as copy:
-            return judge(copy, spec, [] if whole else [CONTROL], limit=LIMIT)
+            result: dict[str, Any] = judge(copy, spec, [] if whole else [CONTROL], limit=LIMIT)
+            return result
 
     specs = list(dict.fromkeys(spec for group in groups for spec in GROUPS[group].specs))
     with ThreadPoolExecutor(jobs) as pool:
@@ -293,79 +216,157 @@ def parse(texts: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(texts)
     if options.jobs < 1:
         parser.error(f"--jobs is at least 1, not {options.jobs}")
-    if not options.minutes >= 0:
-        parser.error(f"--minutes is at least 0, not {options.minutes}")
+    for name in ("minutes", "sample"):
+        if not getattr(options, name) >= 0:
+            parser.error(f"--{name} is at least 0, not {getattr(options, name)}")
     return options
+
+
+def is_kept(result: dict[str, Any]) -> bool:
+    """Whether a result of an earlier run stands: it decides, and was asked for again where a slow machine could."""
+    if result["outcome"] == NO_RUN:
+        return "exit code 4" in result["message"]
+    return result["outcome"] != NOT_DONE and not is_doubtful(result)
+
+
+def read_results(path: Path, current: Mapping[str, Mutant]) -> dict[str, dict[str, Any]]:
+    """Return the results that stand, of functions that are as they were, by the keys of their mutants.
+
+    What is above a function may have been edited: it is elsewhere by now.
+    """
+    if not path.exists():
+        return {}
+    results = json.loads(path.read_text(encoding="utf-8"))["results"]
+    found = {result["key"]: result for result in results if result.get("key") in current and is_kept(result)}
+    return {key: result | {"id": current[key].id, **current[key]._asdict()} for key, result in found.items()}
+
+
+@contextmanager
+def alone_with(path: Path) -> Iterator[None]:
+    """Keep other runs from what this one writes.
+
+    :raises SystemExit: another one has it.
+    """
+    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    with Path(tempfile.gettempdir(), f"mutation-{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            sys.exit(f"another run writes {path}: wait for it, or give another --output")
+        yield
+
+
+def choose(
+    options: argparse.Namespace, mutants: Mapping[str, list[Mutant]], known: Mapping[str, dict[str, Any]]
+) -> list[tuple[str, Mutant]]:
+    """Return what is to be tried, in a random order.
+
+    :raises SystemExit: nothing is called as ``--only`` says.
+    """
+    chosen: list[tuple[str, Mutant]] = []
+    for group, each in mutants.items():
+        if group in (options.group or GROUPS):
+            shuffled = random.Random(options.seed).sample(each, len(each))
+            chosen += [(group, mutant) for mutant in shuffled[: options.sample or None]]
+    if options.only:
+        todo = [one for one in chosen if one[1].id.startswith(options.only)]
+        if not todo:
+            sys.exit(f"--only={options.only}: there is no such mutant")
+    elif options.survivors:
+        survivors = [result for result in known.values() if result["outcome"] == "survived"]
+        equivalents = read_equivalents(EQUIVALENTS)
+        alive = {result["key"] for result in survivors if not reason_of(result, equivalents)}
+        todo = [one for one in chosen if one[1].key in alive]
+    else:
+        todo = [one for one in chosen if one[1].key not in known]
+    random.Random(options.seed).shuffle(todo)
+    return todo
+
+
+class Run:
+    """The results of one run, and how they come about. Thread-safe."""
+
+    def __init__(self, output: Path, known: dict[str, dict[str, Any]], total: int) -> None:
+        self._output, self._known, self._total = output, known, total
+        self._killers = Killers(list(known.values()))
+        self._lock = threading.Lock()
+        self._new = 0
+
+    def try_all(self, todo: Sequence[tuple[str, Mutant]], copies: Copies, options: argparse.Namespace) -> None:
+        """Try mutants, until they are done or the time is over."""
+        groups = {group for group, _ in todo}
+        is_long = not options.only and len(todo) > FEW
+        try_without_a_mutant(copies, groups, options.jobs, whole=is_long)
+        reach = find_reach(copies, groups, options.jobs) if is_long else {}
+        end = time.monotonic() + 60 * options.minutes
+
+        def work(one: tuple[str, Mutant]) -> None:
+            if time.monotonic() < end:
+                self._try(*one, copies, reach)
+
+        try:
+            with ThreadPoolExecutor(options.jobs) as pool:
+                try:
+                    list(pool.map(work, todo))
+                except BaseException:  # Ctrl-C: nobody waits for what is in progress
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    end_all()
+                    raise
+        finally:
+            self.keep()
+
+    def _try(self, group: str, mutant: Mutant, copies: Copies, reach: Mapping[str, Reach]) -> None:
+        result: dict[str, Any] = {"id": mutant.id, "key": mutant.key, "group": group, **mutant._asdict()}
+        began = time.monotonic()
+        try:
+            original = (ROOT / mutant.module).read_text(encoding="utf-8")
+            changed = mutant.source(original)
+            if changed is None:
+                result |= {"outcome": "no mutant"}
+            else:
+                result["before"], result["after"] = lines_of(original, changed)
+                rows = rows_of(original, mutant.line)
+                with copies.with_module(mutant.module, changed) as copy:
+                    result |= try_out(copy, copies.original, group, mutant, self._killers, reach, rows)
+        except Over:
+            raise
+        except Exception as error:  # noqa: BLE001 - one that cannot be tried costs no other
+            result |= {"outcome": NOT_DONE, "message": f"{type(error).__name__}: {error}"}
+        result["seconds"] = round(time.monotonic() - began, 1)
+        self._killers.learn(result)
+        with self._lock:
+            self._known[mutant.key] = result
+            print(f"{mutant.id}: {result['outcome']} {result.get('case', '')} {result['seconds']} s", flush=True)
+            self._new += 1
+            if self._new % KEPT_EVERY == 0:
+                self.keep()
+
+    def keep(self) -> int:
+        """Write what is known; return 1 if a survivor has no explanation."""
+        return int(summarize(self._output, list(self._known.values()), read_equivalents(EQUIVALENTS), self._total))
 
 
 def main(texts: Sequence[str] | None = None) -> int:
     """Run what was asked for; 1 if a survivor has no explanation."""
     options = parse(texts)
-    path = options.output.with_suffix(".json")
-    known: dict[str, dict[str, Any]] = {}
-    if path.exists():
-        known = {result["key"]: result for result in json.loads(path.read_text())["results"] if "key" in result}
-    equivalents = read_equivalents(ROOT / "tools" / "equivalents.toml")
-    chosen: list[tuple[str, Mutant]] = []
-    current: dict[str, Mutant] = {}
-    for group in GROUPS:
-        mutants = [mutant for module in GROUPS[group].modules for mutant in mutants_of(module, ROOT)]
-        current |= {mutant.key: mutant for mutant in mutants}
-        if group in (options.group or GROUPS):
-            random.Random(options.seed).shuffle(mutants)
-            chosen += [(group, mutant) for mutant in mutants[: options.sample or None]]
-    # The rest is of functions as they were. What is above a function may have been edited: it is elsewhere by now.
-    known = {key: known[key] | {"id": now.id, **now._asdict()} for key, now in current.items() if key in known}
-    if options.only:
-        todo = [(group, mutant) for group, mutant in chosen if mutant.id.startswith(options.only)]
-    elif options.survivors:
-        survivors = [result for result in known.values() if result["outcome"] == "survived"]
-        alive = {result["key"] for result in survivors if not reason_of(result, equivalents)}
-        todo = [one for one in chosen if one[1].key in alive]
-    else:
-        todo = [(group, mutant) for group, mutant in chosen if mutant.key not in known]
-    random.Random(options.seed).shuffle(todo)
-    killers = Killers(list(known.values()))
-    end = 0.0
-    lock = threading.Lock()
-    done: list[str] = []
+    mutants = {
+        group: [mutant for module in GROUPS[group].modules for mutant in mutants_of(module, ROOT)] for group in GROUPS
+    }
+    current = {mutant.key: mutant for each in mutants.values() for mutant in each}
+    with alone_with(options.output), tempfile.TemporaryDirectory() as folder:
+        known = read_results(options.output.with_suffix(".json"), current)
+        todo = choose(options, mutants, known)
+        run = Run(options.output, known, len(current))
+        if todo:
+            run.try_all(todo, Copies(Path(folder), options.jobs), options)
+        return run.keep()
 
-    def work(one: tuple[str, Mutant]) -> None:
-        group, mutant = one
-        if time.monotonic() > end:
-            return
-        original = (ROOT / mutant.module).read_text(encoding="utf-8")
-        changed = mutant.source(original)
-        began = time.monotonic()
-        result: dict[str, Any] = {"id": mutant.id, "key": mutant.key, "group": group, **mutant._asdict()}
-        if changed is None:
-            result |= {"outcome": "no mutant"}
-        else:
-            result["before"], result["after"] = lines_of(original, changed)
-            with copies.with_module(mutant.module, changed) as copy:
-                result |= try_out(copy, group, mutant, killers, reach, rows_of(original, mutant.line))
-        result["seconds"] = round(time.monotonic() - began, 1)
-        killers.learn(result)
-        with lock:
-            known[mutant.key] = result
-            print(f"{mutant.id}: {result['outcome']} {result.get('case', '')} {result['seconds']} s", flush=True)
-            done.append(mutant.id)
-            if len(done) % 20 == 0:
-                summarize(options.output, list(known.values()), equivalents, len(current))
 
-    with tempfile.TemporaryDirectory() as folder:
-        copies = Copies(Path(folder), options.jobs)
-        groups = {group for group, _ in todo}
-        try_without_a_mutant(copies, groups, options.jobs, whole=not options.only)
-        reach = {} if options.only else find_reach(copies, groups, options.jobs)
-        end = time.monotonic() + 60 * options.minutes
-        try:
-            with ThreadPoolExecutor(options.jobs) as pool:
-                list(pool.map(work, todo))
-        finally:
-            status = summarize(options.output, list(known.values()), equivalents, len(current))
-    return int(status)
+def _stop(*_: object) -> None:
+    """A polite end is one like that of Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
     sys.exit(main())

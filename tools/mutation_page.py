@@ -83,7 +83,7 @@ def replace(path: Path, text: str) -> None:
 def reason_of(result: dict[str, Any], equivalents: list[dict[str, str]]) -> str:
     """Return why nobody can tell a survivor from the original; nothing if no entry speaks of it."""
     for entry in equivalents:
-        if all(_matches(entry[key], result[key]) for key in ("module", "before", "after")):
+        if all(_matches(entry.get(key, "…"), result[key]) for key in ("module", "where", "before", "after")):
             return entry["why"]
     return ""
 
