@@ -89,9 +89,10 @@ def markdown(report: dict[str, Any]) -> str:
 def dearest(rounds: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Return the seconds that cases take each way, in the median of the rounds, of those that isolation costs most."""
     first, *_ = ways = list(WAYS)
+    everywhere = set.intersection(*(set(times[way]["cases"]) for times in rounds for way in ways))
     found = {
-        case: {way: statistics.median(times[way]["cases"].get(case, 0.0) for times in rounds) for way in ways}
-        for case in rounds[0][BARE]["cases"]
+        case: {way: statistics.median(times[way]["cases"][case] for times in rounds) for way in ways}
+        for case in sorted(everywhere)
     }
     return dict(sorted(found.items(), key=lambda one: one[1][BARE] - one[1][first])[:LISTED])
 

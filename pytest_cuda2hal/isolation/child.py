@@ -66,6 +66,21 @@ def _die_with(supervisor: int) -> None:
             sys.exit(1)
 
 
+class WithoutSummary:
+    """A terminal reporter that has no hooks, for whoever asks for one when the cases are over.
+
+    Nobody would see its summary, of which plugins are asked all the same, and some import all of themselves for that.
+    """
+
+    def __init__(self, reporter: object) -> None:
+        self._reporter = reporter
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("pytest_"):
+            raise AttributeError(name)
+        return getattr(self._reporter, name)
+
+
 class Child:
     """The plugin that turns a pytest session into one that is told what to run."""
 
@@ -141,8 +156,10 @@ class Child:
         while (command := self._next()) is not None and "end" not in command:
             if self._goes_on or "ahead" not in command:
                 self._run(command, items)
-        # Nobody sees a summary, of which plugins are asked all the same, and some import all of themselves for it.
-        session.config.pluginmanager.unregister(name="terminalreporter")
+        plugins = session.config.pluginmanager
+        reporter = plugins.unregister(name="terminalreporter")
+        if reporter is not None:
+            plugins.register(WithoutSummary(reporter), "terminalreporter")
         return True
 
     @pytest.hookimpl(trylast=True)

@@ -59,6 +59,10 @@ class Making(NamedTuple):
     #: What it is given is called so in an entry.
     key: str
 
+    def facts(self, given: object) -> str:
+        """Return what it is given as a part of an entry."""
+        return facts_text(**{self.key: given if self.key == "v" and type(given) is int else repr(given)})
+
 
 SEMAPHORE: Final = Making("create_semaphore", CREATING, CREATE_SEMAPHORE, "v")
 BUFFER: Final = Making("allocate_buffer", ALLOCATING, ALLOCATE_BUFFER, "a")
@@ -74,6 +78,10 @@ class Calls:
         self.key = key_of(self.device)
         self.signal_head = head_of(SIGNAL, self.device)
         self._heads = {call: head_of(kind, self.device) for call, kind in SUBMISSIONS.items()}
+        self._making_heads = {
+            kind.done: (brief_head(kind.in_progress, self.key), head_of(kind.done, self.device))
+            for kind in (SEMAPHORE, BUFFER)
+        }
 
     def submitting(
         self,
@@ -127,22 +135,27 @@ class Calls:
         return Call(self, self.journal.begin_call(head_of(FAIL, self.device), serial, 0, str(error)))
 
     def make(self, kind: Making, given: int, name: str | None, make: Callable[[int], Made]) -> Made:
-        """Call ``make(given)`` and record it: that it is in progress, and what it made or raised."""
+        """Call ``make(given)`` and record it: that it is in progress, and what it made or raised.
+
+        A case may give whatever it likes.
+        """
         journal, since = self.journal, time.monotonic()
-        slot = journal.begin_brief(brief_head(kind.in_progress, self.key), given, since)
-        shown: Fact = given if kind is SEMAPHORE else repr(given)
-        begun = journal.begin(kind.operation, self.device, facts_text(**{kind.key: shown})) if slot is None else 0
+        in_progress, done = self._making_heads[kind.done]
+        slot = journal.begin_brief(in_progress, given, since) if type(given) is int else None
+        begun = 0
+        if slot is None:
+            begun = journal.begin(kind.operation, self.device, kind.facts(given))
         try:
             made = make(given)
             if slot is None:
                 self.made(begun, made.serial, name)
             else:
-                journal.write_made(head_of(kind.done, self.device), made.serial, given, name)
+                journal.write_made(done, made.serial, given, name)
         except BaseException as error:
             if slot is None:
                 self.raised(begun, error)
             else:
-                self.refused(kind.operation, since, facts_text(**{kind.key: shown}), error)
+                self.refused(kind.operation, since, kind.facts(given), error)
             raise
         finally:
             if slot is not None:
@@ -162,11 +175,11 @@ class Calls:
 
     def raised(self, call: int, error: BaseException) -> None:
         """Record that a call is over, and what it raised."""
-        self.journal.end_raised(call, error_text(error))
+        self.journal.end_raised(call, _error_text(error))
 
     def refused(self, operation: str, since: float, facts: str, error: BaseException) -> None:
         """Record a call that had no entry, and what it raised."""
-        self.journal.write_refused(operation, self.device, since, facts, error_text(error))
+        self.journal.write_refused(operation, self.device, since, facts, _error_text(error))
 
     def named(self, names: Iterable[tuple[int, str]]) -> None:
         """Record what the case calls some of its objects, by serial number."""
@@ -181,7 +194,7 @@ def calls_of_new_device() -> Calls | None:
     return None if journal is None else Calls(journal)
 
 
-def error_text(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     text = str(error) if isinstance(error, HalError) else f"{type(error).__name__}: {error}"
     return text[:TEXT_LENGTH]
 
@@ -285,7 +298,7 @@ class WaitCall:
             head = head_of(WAIT, calls.device) | (FOR_ANY if self._mode == "any" else 0)
             seconds = math.nan if self._timeout is None else self._timeout
             value, (_, serial) = self.timepoints[0].value, object_of(self._key)
-            calls.journal.write_refused_wait(head, serial, value, self.since, seconds, error_text(error))
+            calls.journal.write_refused_wait(head, serial, value, self.since, seconds, _error_text(error))
             calls.journal.end_brief(self._slot)
 
 

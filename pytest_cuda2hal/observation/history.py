@@ -183,7 +183,11 @@ class History:
                     max(0, entry.get("wn", 0) - len(entry["w"])) if is_wait else 0,
                 )
             )
-        return found
+        return found + [
+            Waiter(thread.name, State.IN_PROGRESS, "a call of which nothing is known", None)
+            for thread in self._content.threads
+            if thread.call > self._content.begun_at and thread.call not in self._begun
+        ]
 
     # --- words
 

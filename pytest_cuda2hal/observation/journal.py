@@ -59,7 +59,7 @@ class Journal(Recording):
         room = len(mapped) - VALUES_AT
         values = room // 32 // SEEN_BYTES
         self._texts_at = VALUES_AT + values * SEEN_BYTES
-        texts_bytes = room // 32 // RECORD_BYTES * RECORD_BYTES
+        texts_bytes = room // 32 // RECORD_BYTES * RECORD_BYTES - self._texts_at % RECORD_BYTES
         self._records = room // 2 // RECORD_BYTES
         self._records_at = self._texts_at + texts_bytes
         self._words = memoryview(mapped)[: self._texts_at].cast("Q")
@@ -168,8 +168,11 @@ class Journal(Recording):
         slot = self._this.slot or self._new_slot()
         calls, word = slot.calls, slot.word
         if facts or not word:
-            self._append(f'{{"e":{call}{facts}}}')
-        if calls:
+            with self._lock:  # a call that is saved from being overwritten is not saved behind its own end
+                if calls:
+                    calls.pop()
+                self._append(f'{{"e":{call}{facts}}}')
+        elif calls:
             calls.pop()
         if word:
             self._words[word] = calls[-1] if calls else 0
@@ -181,13 +184,18 @@ class Journal(Recording):
 
         That is in the ring that has the call, so that nobody finds the call and not its end: each loses its oldest.
         """
-        facts = f',"x":{quoted(error)}'
         slot = self._this.slot or self._new_slot()
-        if slot.word:
-            self._write_raised(call, error)
-            if call not in self._lines:  # where it was saved in; that may have been just now
-                facts = ""
-        self.end(call, facts)
+        calls, word = slot.calls, slot.word
+        with self._lock:  # who saves calls in progress has done so by now, or will find this one over
+            if calls:
+                calls.pop()
+            has_line = self._lines.pop(call, None) is not None
+        if has_line or not word:
+            self._append(f'{{"e":{call},"x":{quoted(error)}}}')
+        else:
+            self._write_raised(call, slot, error)
+        if word:
+            self._words[word] = calls[-1] if calls else 0
 
     def begin_query(self, head: int) -> Slot | None:
         """Do what :meth:`begin_brief` does for a query, of which the head tells everything."""

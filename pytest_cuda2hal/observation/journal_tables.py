@@ -21,17 +21,17 @@ class TextTable:
         self._size = size
         self._numbers = itertools.count(1)
         #: The numbers of the names in the table.
-        self.ids: dict[str | None, int] = {None: 0}
+        self.ids: dict[str, int] = {}
 
     def clear(self) -> None:
         """Forget all texts. No number is given a second time, so what a late thread writes is nobody's text."""
-        self.ids = {None: 0}
+        self.ids = {}
         self._words[AT_TEXTS_END] = 0
 
-    def add(self, text: str | None) -> int | None:
-        """Return the number of a text, which is added if it is new; ``None`` if there is no room for it."""
+    def add(self, text: str) -> int | None:
+        """Return the number of a name, which is added if it is new; ``None`` if there is no room for it."""
         found = self.ids.get(text)
-        if found is None and text is not None:
+        if found is None:
             number = next(self._numbers)
             line = checked_line(number, quoted(text[:TEXT_LENGTH]))
             used = self._words[AT_TEXTS_END]

@@ -50,6 +50,8 @@ class JournalContent:
     #: Whether entries of the case may be missing: overwritten by newer ones, or unreadable.
     lost: bool = False
     threads: tuple[ThreadState, ...] = ()
+    #: The number of the entry with which the case began.
+    begun_at: int = 0
     #: The largest values that waits for one timepoint have seen, by the numbers of device and semaphore.
     values: Mapping[tuple[int, int], int] = field(default_factory=dict)
     #: ``time.monotonic()`` of the reading; entries carry the same clock, in milliseconds.
@@ -79,7 +81,7 @@ def read_journal(path: Path) -> JournalContent:
         ring = (ring[at:] + ring[:at])[: position - oldest]
     lines, unreadable = _lines(ring)
     entries = {number: entry for number, entry in lines if isinstance(entry, dict)}
-    # The end of a call that raised is a line, so of calls older than the lines it is not known what became of them.
+    # What a call raised may be in a line, as when it is long: of calls older than the lines it is not known.
     known_from = lines[0][0] if lines and oldest > begin and not damaged else 0
     texts = data[texts_at : texts_at + min(words[AT_TEXTS], words[AT_TEXTS_END])]
     for number, entry in _records(data, records_at, words[AT_RECORDS], texts):
@@ -102,6 +104,7 @@ def read_journal(path: Path) -> JournalContent:
         entries=tuple(_unique([entries[number] for number in numbers])),
         lost=damaged or unreadable or case is None or missing or bool(words[AT_EVICTED]),
         threads=tuple(threads),
+        begun_at=case_number,
         values={(devices[device], serial): value for (device, serial), value in values.items()},
         read_at=time.monotonic(),
     )
@@ -132,7 +135,7 @@ def _lines(data: bytes) -> tuple[list[tuple[int, Any]], bool]:
 def _records(data: bytes, begin: int, count: int, known_texts: bytes) -> list[tuple[int, dict[str, Any]]]:
     """Return numbers and entries of the newest records: as many as the ring has."""
     lines, _ = _lines(known_texts)
-    texts: dict[int, str | None] = {0: None, **dict(lines)}
+    texts: dict[int, str] = dict(lines)
     end = min(begin + count * RECORD_BYTES, len(data) - RECORD_BYTES + 1)
     found = [record for at in range(begin, end, RECORD_BYTES) if (record := read_record(data, at, texts))]
     newest = max((number for number, _ in found), default=0)

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any, Final
 
-#: Bytes of a record: two lines of the processor's cache.
+#: Bytes of a record: two lines of the processor's cache, where the first one begins with a line.
 RECORD_BYTES: Final = 128
 #: How many characters of a text, and of the name of a thread, the journal keeps.
 TEXT_LENGTH: Final = 200
@@ -73,26 +73,27 @@ def head_of(kind: int, device: int) -> int:
     return kind | device << _DEVICE_SHIFT
 
 
-def read_record(data: Any, at: int, threads: Mapping[int, str | None]) -> tuple[int, dict[str, Any]] | None:
+def read_record(data: Any, at: int, threads: Mapping[int, str]) -> tuple[int, dict[str, Any]] | None:
     """Return number and entry of the record at ``at``; ``None`` if there is none, it is torn, or a name is missing."""
-    number, last = _ENDS.unpack_from(data, at)
+    record = bytes(data[at : at + RECORD_BYTES])  # as it is at one moment: somebody may be writing
+    number, last = _ENDS.unpack(record)
     if number != last or not number:
         return None
-    kind = _SHORT.unpack_from(data, at)[2] & _KIND
+    kind = _SHORT.unpack(record)[2] & _KIND
     if not 0 < kind < len(_OPERATIONS) + len(SUBMISSIONS):
         return None
     layout = _WAIT if kind == WAIT else _SHORT if kind < len(_OPERATIONS) else _SUBMISSION
-    number, parent, head, thread, moment, *more, text, _ = layout.unpack_from(data, at)
+    _, parent, head, thread, moment, *more, text, _ = layout.unpack(record)
     if thread not in threads:
         return None
     return number, entry_of(number, parent, head, threads[thread], moment, *more, text.decode(errors="replace"))
 
 
-def entry_of(number: int, parent: int, head: int, thread: str | None, moment: int, *more: Any) -> dict[str, Any]:
+def entry_of(number: int, parent: int, head: int, thread: str, moment: int, *more: Any) -> dict[str, Any]:
     """Return what a record says, as the entry that a journal has of it otherwise; ``more`` is what its layout has."""
     kind = head & _KIND
     *values, text = more
-    text = text and text[:TEXT_LENGTH]
+    text = text[:TEXT_LENGTH]
     if kind == RAISED:
         return {"e": values[0], "x": text}
     operation = _OPERATIONS[kind] if kind < len(_OPERATIONS) else "submit"

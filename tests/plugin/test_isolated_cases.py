@@ -34,6 +34,38 @@ def test_what_no_journal_would_have_told_is_not_missed(suite):
     assert "are not known" not in cases["test_it"]["evidence"]
 
 
+@pytest.mark.parametrize("more", [(), ("-p", "no:terminal")], ids=["as-usual", "no-terminal"])
+def test_plugins_may_ask_for_the_terminal_to_the_end(suite, more):
+    """They are not asked for a summary, which nobody would see."""
+    suite.pytester.makeconftest(
+        """
+        import os, pathlib
+
+        def note(config, what):
+            if hasattr(config, "hal_child_input"):
+                with open(pathlib.Path(__file__).with_name("noted"), "a") as file:
+                    print(what, file=file)
+
+        def pytest_terminal_summary(config):
+            note(config, "summary")
+
+        def pytest_sessionfinish(session):
+            reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+            note(session.config, sorted(reporter.stats) if reporter else "no reporter")
+
+        def pytest_unconfigure(config):
+            if config.pluginmanager.get_plugin("terminalreporter"):
+                config.get_terminal_writer().line("here")
+            note(config, "end")
+        """
+    )
+    result, cases = outcomes(suite, "def test_it(hal_device): ...", *more)
+    assert cases["test_it"]["outcome"] == "pass"
+    assert "after its last case" not in result.stdout.str() + result.stderr.str()
+    noted = (suite.pytester.path / "noted").read_text().splitlines()
+    assert noted == (["no reporter", "end"] if more else ["['', 'passed']", "end"])
+
+
 def test_every_warning_may_be_an_error(suite, monkeypatch):
     """The process of the cases has imported this package before pytest is there to rewrite it, which is no news.
 

@@ -210,18 +210,13 @@ def test_what_a_call_raised_however_it_is_written(small, journal_path, monkeypat
     assert history.waiters() == []
 
 
-@pytest.mark.parametrize("saved", ["before", "meanwhile", "never"])
+@pytest.mark.parametrize("saved", ["before", "never"])
 @pytest.mark.parametrize("then", ["records", "lines", "both"])
-def test_nobody_finds_a_call_without_what_it_raised(small, journal_path, monkeypatch, saved, then):
+def test_nobody_finds_a_call_without_what_it_raised(small, journal_path, saved, then):
     """The one may be in one ring and the other in the other, of which each loses its oldest when it is full."""
     call = begin(small, 1)
     if saved == "before":
         small._save_calls_in_progress(small._save_at)
-    if saved == "meanwhile":
-        write = small._write_raised
-        monkeypatch.setattr(
-            small, "_write_raised", lambda *told: (write(*told), small._save_calls_in_progress(small._save_at))
-        )
     small.end_raised(call, "no")
     for number in range(3 * small._records):
         if then != "lines":
@@ -312,7 +307,7 @@ def test_both_ways_say_the_same(journal, journal_path, monkeypatch, what, value)
 
     outer = journal.begin("settle", 1)
     calls = Calls(journal)
-    for _ in range(2):  # the second time, the texts are known
+    for _ in range(2):  # the second time, the thread's name is known
         CALLS[what](calls, value)
         journal.end(0)
     for name in ("pack_short", "pack_submission"):

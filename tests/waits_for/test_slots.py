@@ -145,7 +145,17 @@ def test_a_wait_that_raised_however_it_is_written(line, journal, journal_path, m
     assert journal._lines == {}
 
 
-@pytest.mark.parametrize("size", [1, LARGEST, 2**64, "much"])
+class Shy:
+    """A size of which nobody may ask for an index."""
+
+    def __index__(self):
+        raise TypeError("not here")
+
+    def __repr__(self):
+        return "<shy>"
+
+
+@pytest.mark.parametrize("size", [1, LARGEST, 2**64, True, 2.5, Shy(), "much"])
 def test_an_allocation_is_seen_while_it_lasts_and_afterwards(open_device, journal, journal_path, size):
     device = open_device()
     seen = []
