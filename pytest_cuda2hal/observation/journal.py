@@ -77,6 +77,8 @@ class Journal(Recording):
         self._slots: dict[int, Slot] = {}
         self._lines = {}
         self._save_at = self._records // 4
+        #: Somebody, who has the lock, looks for calls in progress.
+        self._is_saving = False
         self._words[AT_CAPACITY] = self._capacity
         self._words[AT_RECORDS] = self._records
         self._words[AT_TEXTS] = texts_bytes
@@ -186,10 +188,12 @@ class Journal(Recording):
         """
         slot = self._this.slot or self._new_slot()
         calls, word = slot.calls, slot.word
-        with self._lock:  # who saves calls in progress has done so by now, or will find this one over
-            if calls:
-                calls.pop()
-            has_line = self._lines.pop(call, None) is not None
+        if calls:
+            calls.pop()
+        if self._is_saving:  # maybe this call, too; who begins from here on finds it over
+            with self._lock:
+                pass
+        has_line = self._lines.pop(call, None) is not None
         if has_line or not word:
             self._append(f'{{"e":{call},"x":{quoted(error)}}}')
         else:
@@ -280,7 +284,14 @@ class Journal(Recording):
             self._put(text)
 
     def _save_records(self) -> list[str]:
-        """Make lines of the records of calls in progress, and return them."""
+        """Make lines of the records of calls in progress, and return them. The lock is held."""
+        self._is_saving = True
+        try:
+            return self._save_records_of_calls()
+        finally:
+            self._is_saving = False
+
+    def _save_records_of_calls(self) -> list[str]:
         calls = {call for slot in list(self._slots.values()) for call in list(slot.calls)}
         for call in set(self._lines) - calls:
             self._lines.pop(call, None)

@@ -97,6 +97,40 @@ def test_a_call_is_not_saved_behind_what_it_raised(small, journal_path, monkeypa
             assert raised or not begun, number
 
 
+def test_a_call_that_raises_while_it_is_saved(small, journal_path, monkeypatch):
+    """Whoever saves it has found it in progress, and writes it when it is over: what it raised comes behind that."""
+    begun, go, ended = (threading.Event() for _ in range(3))
+    calls = []
+
+    def act():
+        calls.append(small.begin_call(HEAD, 3, 1))
+        begun.set()
+        go.wait(30)
+        small.end_raised(calls[0], "no")
+        ended.set()
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    assert begun.wait(30)
+    encode = recording.encode
+
+    def encode_late(entry):
+        go.set()
+        ended.wait(0.3)  # it has to wait for the one who saves
+        return encode(entry)
+
+    monkeypatch.setattr("pytest_cuda2hal.observation.journal.encode", encode_late)
+    small._save_calls_in_progress(small._save_at)
+    monkeypatch.setattr("pytest_cuda2hal.observation.journal.encode", encode)
+    thread.join(30)
+    for number in range(4 * small._records):
+        signal(small) if number % 2 else small.write({"n": number})
+        if number % 37 == 0:
+            in_it, raised = told(journal_path, calls[0])
+            assert raised or not in_it, number
+    assert small._lines == {}
+
+
 @pytest.mark.parametrize("padding", range(140, 170))
 def test_the_end_of_a_call_may_be_at_the_end_of_the_ring(small, journal_path, padding):
     """Then the calls in progress are written again, but not the one that has ended."""
