@@ -6,7 +6,8 @@
 
 The first form begins with the cases that killed a defect last time (tests/zoo/first_kills*.json), then takes the cases
 of its clauses, then the whole suite. ``--full`` runs the whole suite against every one and writes OUTPUT.json and
-OUTPUT.md, the kill matrix; what is in OUTPUT.json already is not run again, so it can be stopped and resumed.
+OUTPUT.md, the kill matrix; what is in OUTPUT.json already is not run again, so it can be stopped and resumed. Where the
+suite has grown since, defects that were run before are run with the new cases alone.
 ``--rare=50`` takes the defects that show 1 time in 50, several times each, at full effort; it resumes likewise.
 """
 
@@ -18,6 +19,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -245,26 +247,52 @@ def score(results: Sequence[dict[str, Any]]) -> int:
 
 
 def full(defects: Sequence[Defect], options: argparse.Namespace) -> int:
-    """Write the kill matrix, as far as the budget goes."""
+    """Write the kill matrix, as far as the budget goes: defects that are missing, then cases that are newer than it."""
     output: Path = options.output or ROOT / "docs" / "results" / "zoo"
     path = output.with_suffix(".json")
-    document = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"results": {}}
+    document: dict[str, Any] = {"results": {}, "suite": []}
+    if path.exists():
+        document = json.loads(path.read_text(encoding="utf-8"))
+    results = document["results"]
+    # With which defects the cases were tried that are newer than the first of the results.
+    newer = document.setdefault("newer", {})
+    base = set(document["suite"]) - set(newer)
     end = time.monotonic() + options.budget
-    missing = [defect for defect in defects if defect.name not in document["results"]]
+    lock = threading.Lock()
+
+    def keep(defect: Defect, result: dict[str, Any]) -> dict[str, Any]:
+        with lock:
+            document["suite"] = sorted({*document["suite"], *result["cases"]})
+            for case in result.pop("cases"):
+                if base and case not in base:
+                    newer[case] = sorted({*newer.get(case, ()), defect.name})
+            results[defect.name] = result
+            path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        return result
+
+    def over(defect: Defect) -> dict[str, Any]:
+        return {"defect": defect.name, "seconds": 0.0, "ending": "the time was over", "cases": [], "kills": []}
 
     def work(defect: Defect) -> dict[str, Any]:
         if time.monotonic() > end:
-            return {"defect": defect.name, "seconds": 0.0, "ending": "the time was over", "cases": [], "kills": []}
+            return over(defect)
         spread = ["-n", str(options.workers)] if options.workers else []
-        result = run_suite(defect, ["pytest_cuda2hal.cts"], *spread, effort=options.effort or "quick")
-        document["suite"] = sorted({*document.get("suite", ()), *result.pop("cases")})
-        document["results"][defect.name] = result
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        return result
+        return keep(defect, run_suite(defect, ["pytest_cuda2hal.cts"], *spread, effort=options.effort or "quick"))
 
-    in_parallel(options.jobs, missing, work)
+    def work_on(defect: Defect) -> dict[str, Any]:
+        if time.monotonic() > end:
+            return over(defect)
+        cases = [case for case, tried in newer.items() if defect.name not in tried]
+        more = run_suite(defect, [target(case, spec_of(defect)) for case in cases], effort=options.effort or "quick")
+        before = results[defect.name]
+        joined = {"kills": before["kills"] + more["kills"], "seconds": round(before["seconds"] + more["seconds"], 2)}
+        return keep(defect, {**before, **joined, "cases": more["cases"]})
+
+    in_parallel(options.jobs, [defect for defect in defects if defect.name not in results], work)
+    behind = [one for one in defects if one.name in results and any(one.name not in tried for tried in newer.values())]
+    in_parallel(options.jobs, behind, work_on)
     output.with_suffix(".md").write_text(matrix_page(document, defects), encoding="utf-8")
-    return score([document["results"][one.name] for one in defects if one.name in document["results"]])
+    return score([results[one.name] for one in defects if one.name in results])
 
 
 if __name__ == "__main__":

@@ -256,6 +256,30 @@ class FailureKeepsTimepoints(FaultyReference):
     submission_class = StaysInTheList
 
 
+class LeavesARecord(FaultySubmission):
+    """A submission of which something stays that nobody counts."""
+
+    def retire(self, error: HalError | None) -> None:
+        super().retire(error)
+        if isinstance(self._device, SubmissionLeavesARecord) and self.strikes():
+            self._device.records.append(bytearray(32))
+
+
+@defect(
+    "submission-leaves-a-record",
+    happened="iree-org/iree a1ef7f98c3, #23617, issue #23526: hip never freed the 32 bytes that a completion came with",
+    clauses=("L-1q",),
+)
+class SubmissionLeavesARecord(FaultyReference):
+    """Of each submission 32 bytes stay for as long as the device is there."""
+
+    submission_class = LeavesARecord
+
+    def __init__(self, chance: Chance) -> None:
+        super().__init__(chance)
+        self.records: list[bytearray] = []
+
+
 @defect(
     "command-buffers-are-kept",
     happened="iree-org/iree 9a33952b6a, #17582: the stream command buffer of a deferred one was never released",

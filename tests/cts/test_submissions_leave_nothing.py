@@ -37,4 +37,4 @@ def test_who_is_convicted(tmp_path: Path, backend: str, kept: bool) -> None:
     [case] = json.loads((tmp_path / "report.json").read_text())["cases"]
     [figure] = case["quality"]
     assert figure["kept"] is kept, figure
-    assert "MiB after 4000" in figure["figure"]
+    assert "after 4000" in figure["figure"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +49,48 @@ def expect_caught(batch: list[Defect]) -> None:
     for result in results:
         (kill, *_) = result["kills"]
         assert set(kill["names"]) & set(kill["clauses"]), f"the evidence names no clause of {result['defect']}: {kill}"
+
+
+def test_what_is_new_in_the_suite_is_tried_with_every_defect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The matrix is made once; later only new defects are run with all cases, and the others with new cases."""
+    defects = [ZOO[name] for name in ALWAYS[:3]]
+    suite = ["x/a::one", "x/a::two"]
+    ran: list[tuple[str, str]] = []
+
+    def run_suite(defect: Defect, targets: list[str], *_: str, effort: str) -> dict[str, Any]:
+        assert effort == "quick"
+        new = targets != ["pytest_cuda2hal.cts"]
+        cases = [case for case in suite if not new or any(case.rpartition("::")[2] in target for target in targets)]
+        ran.append((defect.name, " ".join(case.rpartition("::")[2] for case in cases)))
+        kills = [
+            {"case": case, "outcome": "fail", "clauses": [], "message": "", "names": [], "seconds": 0.1}
+            for case in cases
+        ]
+        return {"defect": defect.name, "seconds": 1.0, "ending": "ended", "cases": cases, "kills": kills}
+
+    monkeypatch.setattr(zoo, "run_suite", run_suite)
+
+    def full(count: int, budget: float = 60.0) -> list[tuple[str, str]]:
+        ran.clear()
+        options = argparse.Namespace(output=tmp_path / "zoo", budget=budget, workers=None, effort=None, jobs=1)
+        zoo.full(defects[:count], options)
+        return list(ran)
+
+    first, second, third = (defect.name for defect in defects)
+    assert full(2) == [(first, "one two"), (second, "one two")]
+    assert full(2) == []
+    suite.append("x/b::three")
+    assert full(3, budget=-1.0) == []
+    assert full(3) == [(third, "one two three"), (first, "three"), (second, "three")]
+    assert full(3) == []
+    document = json.loads((tmp_path / "zoo.json").read_text())
+    assert document["suite"] == suite
+    assert {name: len(result["kills"]) for name, result in document["results"].items()} == dict.fromkeys(
+        (first, second, third), 3
+    )
+    assert "3 of 3 defects caught" in capsys.readouterr().out
 
 
 def test_a_backend_with_nothing_wrong_is_not_caught(monkeypatch: pytest.MonkeyPatch) -> None:
