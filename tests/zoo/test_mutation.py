@@ -402,7 +402,15 @@ def test_a_mutant_that_cannot_be_tried_costs_no_other(tmp_path: Path, monkeypatc
     assert "## Undecided" in (tmp_path / "kept.md").read_text()
 
 
-RESULT = {"id": "m.py:3:AddNot:0", "group": "g", "module": "m.py", "operator": "AddNot", "line": 3, "seconds": 1.0}
+RESULT = {
+    "id": "m.py:3:AddNot:0",
+    "group": "g",
+    "module": "m.py",
+    "where": "f",
+    "operator": "AddNot",
+    "line": 3,
+    "seconds": 1.0,
+}
 
 
 def test_the_page(tmp_path: Path) -> None:
