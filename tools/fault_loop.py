@@ -1,13 +1,14 @@
 """Every driver call fails once: each case of the suite, with its n-th call failing, for n = 1, 2, 3 …
 
 SQLite tests its out-of-memory handling so. What the case itself asserts is of no interest once a call has failed, but
-nothing hangs, nothing leaks, every signal of every accepted submission ends reached or
-failed, unrelated work still runs unless the device is lost, and the device closes. A hang that nothing ends costs the
-process, and the loop goes on behind it in another.
+nothing hangs, nothing leaks, every signal of every accepted submission ends reached or failed, somebody is told of work
+that was not done, unrelated work still runs unless the device is lost, and the device closes. A hang that nothing ends
+costs the process, and the loop goes on behind it in another.
 
 ``python tools/fault_loop.py --output=docs/results/faults`` runs the whole, resumes what was interrupted, and writes
 ``faults.json`` and ``faults.md``; when the backend has changed since, it begins anew. ``--trials=100`` tries so many,
-picked at random. Several processes share the whole: each takes one case with one of the errors, then the next.
+picked at random, and ``--from=FILE`` those of a file. Several processes share the whole: each takes one case with one
+of the errors, then the next.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
-from fault_checks import SOON, STUCK, guarded, what_is_left, what_is_wrong
+from fault_checks import SOON, STUCK, WORK, guarded, seems_done, what_is_left, what_is_wrong
 from fault_page import Trial, begin_progress, read_progress, summarize
 
 from pytest_cuda2hal.backends.faulty.failing_calls import ERRORS, Loop, Plan
@@ -69,13 +70,23 @@ class FaultLoop:
         self._reached = sum(bool(one["call"]) for one in before)
         self._end = time.monotonic() + 60 * arguments.minutes
         self._asker = os.getppid()
+        self._named: list[Trial] = arguments.named
+        self._reach: Any = None
         self._is_over = self._is_enough(any(one["problems"] for one in before))
         self._plan: Plan | None = None
         self._problems: list[str] = []
+        self._seems_done = False
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Find out whether somebody notes what each trial reaches."""
+        self._reach = config.pluginmanager.get_plugin("hal-reach")
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Keep what was asked for; a random part in a random order."""
+        if self._arguments.given:
+            cases = {trial.case for trial in self._named}
+            items[:] = [item for item in items if is_case(item) and case_id(item) in cases]
         select = self._arguments.select
         named = [item for item in items if is_case(item) and case_id(item) == select]
         items[:] = named or [item for item in items if is_case(item) and select in case_id(item)]
@@ -100,7 +111,9 @@ class FaultLoop:
         plan = self._plan
         if plan is not None:
             plan.paused = True
-            for device in CaseState.of(item).devices:
+            devices = CaseState.of(item).devices
+            self._seems_done = bool(devices) and all(map(seems_done, devices))
+            for device in devices:
                 if not device.closed:
                     self._problems += guarded(lambda device=device: what_is_wrong(device, plan))
             plan.paused = False
@@ -110,7 +123,9 @@ class FaultLoop:
         """Yield what is to be tried with a case, where a call that was not reached ends a part."""
         case, arguments = case_id(item), self._arguments
         kinds = KINDS if arguments.error is None else [(arguments.error, arguments.times)]
-        if arguments.n:
+        if arguments.given:
+            yield from ([trial] for trial in self._named if trial.case == case)
+        elif arguments.n:
             yield [Trial(case, arguments.n, arguments.error or "CUDA_ERROR_UNKNOWN", arguments.times)]
         elif arguments.trials:
             count = self._count(item)
@@ -159,6 +174,8 @@ class FaultLoop:
 
     def _try(self, item: pytest.Item, trial: Trial) -> bool:
         """Run a case with a failing call; return whether the call was reached."""
+        if self._reach is not None:
+            self._reach.begin(json.dumps(trial))
         plan = Plan(trial.n, ERRORS[trial.error], trial.times)
         self._run(item, plan, trial)
         self._write(trial, plan)
@@ -174,7 +191,7 @@ class FaultLoop:
             give_up.cancel()
 
     def _run_with(self, item: pytest.Item, plan: Plan) -> None:
-        self._problems = []
+        self._problems, self._seems_done = [], False
         Loop.plan = self._plan = plan
         CaseState.forget(item)
         try:
@@ -184,8 +201,11 @@ class FaultLoop:
         finally:
             Loop.plan = self._plan = None
             forget_trial(item)
-        for report in reports:
-            text = str(report.longrepr)
+        texts = [str(report.longrepr) for report in reports]
+        work = plan.failed[0] if plan.failed and plan.failed[0] in WORK else ""
+        if work and plan.times == 1 and self._seems_done and not any(f"from {work}" in text for text in texts):
+            self._problems.append(f"swallowed: nobody was told that {work} failed")
+        for text in texts:
             if "device.close() did not return" in text:
                 self._problems.append("hang: device.close() did not return")
             if "PytestUnhandledThreadException" in text or "LockOrderError" in text:
@@ -230,6 +250,21 @@ def forget_trial(item: pytest.Item) -> None:
                 ]
 
 
+def read_trials(path: str) -> list[Trial]:
+    """Read trials, each as a JSON list of the case, the call, the error and how many calls fail.
+
+    :raises ValueError: there is no such file, or it holds something else.
+    """
+    try:
+        trials = [Trial(*one) for one in json.loads(Path(path).read_text())]
+        for trial in trials:
+            if trial.error not in ERRORS or not all(type(one) is int and one >= 0 for one in (trial.n, trial.times)):
+                raise ValueError(f"{list(trial)} is no trial")
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"--from={path}: {error}; it holds a JSON list of [case, n, error, times]") from None
+    return trials
+
+
 def read_arguments(texts: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -239,8 +274,9 @@ def read_arguments(texts: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--select", default="", help="only the case of this id, or those whose ids contain it")
     parser.add_argument("--backend", default=SPEC, help="a backend that opens its devices with failing_calls.open_with")
     parser.add_argument("--output", default="build/faults", help="folder for the report, and what was tried so far")
+    parser.add_argument("--from", dest="given", default="", metavar="FILE", help="only these trials")
     parser.add_argument("--n", type=int, default=0, help="try this call only")
-    parser.add_argument("--error", choices=sorted(ERRORS), help="try this error only")
+    parser.add_argument("--error", choices=sorted(ERRORS), metavar="NAME", help="try this error only")
     parser.add_argument("--times", type=int, default=1, help="with --error: how many fail from there on; 0 for all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, where everything is tried")
     parser.add_argument("--minutes", type=float, default=1e6, help="begin nothing after so many")
@@ -252,6 +288,10 @@ def read_arguments(texts: list[str] | None) -> argparse.Namespace:
     for name in ("minutes", "n", "times", "trials"):
         if not getattr(arguments, name) >= 0:
             parser.error(f"--{name} is at least 0, not {getattr(arguments, name)}")
+    try:
+        arguments.named = read_trials(arguments.given) if arguments.given else []
+    except ValueError as error:
+        parser.error(str(error))
     return arguments
 
 
@@ -260,6 +300,7 @@ def work(arguments: argparse.Namespace) -> int:
     command = ["--pyargs", "pytest_cuda2hal.cts", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist"]
     command += ["-q", "--no-header", "--no-summary", f"--backend={arguments.backend}", "--hal-no-isolate"]
     command += ["--hal-effort=quick", f"--hal-deadline={SOON}", "--tb=native"]  # nobody reads it: half of the time
+    command += ["-p", "mutation_reach"] if "HAL_REACH" in os.environ else []
     return int(pytest.main(command, plugins=[FaultLoop(arguments)]))
 
 
@@ -276,7 +317,7 @@ def main(texts: list[str] | None = None) -> int:
             fcntl.flock(kept, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             sys.exit(f"another run writes into {folder}: wait for it, or give another --output")
-        one = bool(arguments.n or arguments.trials or arguments.first)
+        one = bool(arguments.n or arguments.trials or arguments.first or arguments.given)
         if one:
             kept.truncate(0)  # what is asked for is tried, whatever was before
         if begin_progress(progress, arguments.backend):
@@ -287,13 +328,15 @@ def main(texts: list[str] | None = None) -> int:
 def supervise(arguments: argparse.Namespace, given: list[str], jobs: int) -> int:
     """Have workers run the cases, and sum up what they found; 1 if anything was."""
     begin = time.monotonic()
+    # Each trial has threads of its own. With an arena for each of them malloc would keep gigabytes in pieces.
+    environment = {"MALLOC_ARENA_MAX": "2", **os.environ}
 
     def run(worker: int) -> int:
         status = GAVE_UP
         while status == GAVE_UP:
             left = max(0.0, arguments.minutes - (time.monotonic() - begin) / 60)
             command = [*given, f"--jobs={jobs}", f"--minutes={left}", f"--worker={worker}", f"--taken={taken}"]
-            status = subprocess.run([sys.executable, __file__, *command], check=False).returncode
+            status = subprocess.run([sys.executable, __file__, *command], env=environment, check=False).returncode
         if status:
             print(f"worker {worker} ended with exit code {status}, and what it had taken was not tried to its end")
         return status
@@ -304,7 +347,7 @@ def supervise(arguments: argparse.Namespace, given: list[str], jobs: int) -> int
     extent = f"all calls up to the {ALL_UP_TO}th of a case, and {BEYOND} beyond, picked by seed {arguments.seed}"
     if arguments.trials:
         extent = f"{arguments.trials} picked at random by seed {arguments.seed}, of cases with at most {SMALL} calls"
-    if status or is_late or arguments.select or arguments.error or arguments.first or arguments.n:
+    if status or is_late or arguments.select or arguments.error or arguments.first or arguments.n or arguments.given:
         extent = f"a part so far; the whole is {extent}"
     result = summarize(Path(arguments.output), extent, "" if arguments.backend == SPEC else arguments.backend)
     for one in result["findings"]:

@@ -78,9 +78,11 @@ def summarize(folder: Path, extent: str, backend: str) -> dict[str, Any]:
         | {
             "kind": kind,
             "count": len(same),
-            "again": Trial(*(same[0][name] for name in Trial._fields)).reproducer(backend),
+            "trial": list(trial),
+            "again": trial.reproducer(backend),
         }
         for (kind, *_), same in sorted(groups.items(), key=lambda group: -len(group[1]))
+        for trial in (Trial(*(same[0][name] for name in Trial._fields)),)
     ]
     result: dict[str, Any] = {
         "cases": len({one["case"] for one in tried}),

@@ -5,7 +5,9 @@
     python tools/mutation.py --only=backends/reference/semaphore.py:70
 
 Each mutant is tried in a copy of the packages, by the cases that reach it: first those that caught others like it, then
-all, at quick effort. What survives is equivalent, and ``tools/equivalents.toml`` says why, or the suite lacks a case.
+all, at quick effort. What handles calls that fail no case reaches, as none fails: mutants of the CUDA backend that live
+on are left to trials of the fault loop, which is the suite on a driver whose calls fail. What survives that, too, is
+equivalent, and ``tools/equivalents.toml`` says why, or the suite lacks a case.
 """
 
 from __future__ import annotations
@@ -23,13 +25,15 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mutants import Mutant, mutants_of
+from mutation_faults import judge_surely_by_faults
 from mutation_judge import (
     ISOLATED,
     LIMIT,
@@ -44,16 +48,13 @@ from mutation_judge import (
     is_doubtful,
     judge,
     judge_surely,
-    run_suite,
-    suite_command,
 )
-from mutation_page import read_equivalents, reason_of, summarize
-from mutation_reach import MODULES, OUTPUT, Reach, rows_of
+from mutation_look import FAULTS, Suite, find_reach
+from mutation_page import FAULT, read_equivalents, reason_of, summarize
+from mutation_reach import Reach, rows_of
 
-#: Seconds for a wait where coverage.py looks on, and how often it does: what only a race reaches shows now and then.
-SLOW, LOOKS = 60.0, 2
-#: Seconds for the whole suite then.
-LOOK_LIMIT = 1800.0
+#: How many trials that reach a mutant judge it.
+TRIALS = 60
 EQUIVALENTS = ROOT / "tools" / "equivalents.toml"
 #: A case that passes where nothing was changed.
 CONTROL = "submissions/test_threads::test_first_call_of_a_thread[create]"
@@ -83,7 +84,12 @@ GROUPS = {
     "cuda": Group(
         _modules("cuda", "semaphore", "timepoints", "pending", "hostwait", "issue", "retirement", "actions", "lane")
         + _modules("cuda", "completion", "events", "engine"),
-        ("cuda-sim", "cuda-sim:completion=host-function:queues=4"),
+        (
+            "cuda-sim",
+            FAULTS,
+            # Little of everything, so that what waits for room and what is not kept is seen, too.
+            "cuda-sim:completion=host-function:queues=4:streams=2:max_in_flight=3:event_pool_capacity=1",
+        ),
     ),
 }
 
@@ -114,31 +120,6 @@ class Killers:
         return list(found)[:FIRST]
 
 
-def find_reach(copies: Copies, groups: Iterable[str], jobs: int) -> dict[str, Reach]:
-    """Run the suite under coverage.py and return what its cases reach, by backend spec.
-
-    :raises SystemExit: it does not run.
-    """
-    modules = {spec: GROUPS[group].modules for group in groups for spec in GROUPS[group].specs}
-    with tempfile.TemporaryDirectory() as kept, ThreadPoolExecutor(jobs) as pool:
-
-        def look(spec: str, path: Path) -> None:
-            with copies.unchanged() as copy, tempfile.TemporaryDirectory() as folder:
-                command, environment = suite_command(copy, spec, [], folder)
-                tools = os.pathsep.join([environment["PYTHONPATH"], str(Path(__file__).parent)])
-                looked_at = os.pathsep.join(str(copy / "pytest_cuda2hal" / module) for module in modules[spec])
-                environment |= {"PYTHONPATH": tools, OUTPUT: str(path), MODULES: looked_at}
-                environment["COVERAGE_CORE"] = "ctrace"  # the newer one knows no contexts
-                command += ["-p", "mutation_reach", "--no-isolate", f"--hal-deadline={SLOW}"]
-                status, output = run_suite(command, folder, environment, LOOK_LIMIT)
-                if status not in (0, 1) or not path.exists():  # a case may be too slow here, but all must have run
-                    sys.exit(f"{spec} does not run under coverage.py: {output[-2000:]}")
-
-        paths = {spec: [Path(kept, f"{number}-{look}") for look in range(LOOKS)] for number, spec in enumerate(modules)}
-        list(pool.map(lambda one: look(*one), [(spec, path) for spec, mine in paths.items() for path in mine]))
-        return {spec: Reach.read(mine, modules[spec]) for spec, mine in paths.items()}
-
-
 def try_out(
     copy: Path,
     original: Path,
@@ -147,18 +128,42 @@ def try_out(
     killers: Killers,
     reach: Mapping[str, Reach],
     rows: range | None,
+    asked: Iterable[str] = (),
+    is_newer: Callable[[str], bool] = lambda _: False,
 ) -> dict[str, Any]:
-    """Let the suite judge a mutant in ``copy``, which changes a statement in ``rows``."""
+    """Let the suite judge a mutant in ``copy``, which changes a statement in ``rows``.
+
+    :param asked: the specs that were asked in an earlier run, and let it live: only of the cases that are new since.
+    :param is_newer: whether a case is.
+    """
     is_reached = not reach
     undecided: dict[str, Any] = {}
+    answered = list(asked)
     for spec in GROUPS[group].specs:
+        if spec == FAULTS:
+            if spec in asked or spec not in reach:
+                continue
+            # Beside what trials reach stands what their cases do where no call fails.
+            trials = [json.loads(text) for text in reach[spec].cases(mutant.module, rows) if text.startswith("[")]
+            is_reached |= bool(trials)
+            some = random.Random(mutant.key).sample(trials, min(TRIALS, len(trials)))
+            found = judge_surely_by_faults(copy, original, some, limit=LIMIT)
+            if found["outcome"] == NOT_DONE:
+                undecided = {**found, "spec": spec}
+            elif found["outcome"] == FAULT:
+                return {**found, "spec": spec}
+            answered.append(spec)
+            continue
         first = killers.best(group, mutant)
         everything: list[str] = []  # whatever there is
         if spec in reach:
             everything = reach[spec].cases(mutant.module, rows)
+            is_reached |= bool(everything)
+            if spec in asked:
+                everything = [case for case in everything if is_newer(case)]
             if not everything:
+                answered.append(spec)
                 continue
-            is_reached = True
             first = [case for case in first if case in everything]
         result: dict[str, Any] = {"outcome": "survived"}
         if first:
@@ -173,7 +178,11 @@ def try_out(
             undecided = {**result, "spec": spec}
         elif result["outcome"] != "survived":
             return {**result, "spec": spec}
-    return undecided or ({"outcome": "survived"} if is_reached else {"outcome": "survived", "unreached": True})
+        answered.append(spec)
+    if undecided:
+        return undecided
+    lived: dict[str, Any] = {"outcome": "survived", "asked": sorted(set(answered))}
+    return lived if is_reached else {**lived, "unreached": True}
 
 
 def try_without_a_mutant(copies: Copies, groups: Iterable[str], jobs: int, *, whole: bool) -> None:
@@ -184,6 +193,8 @@ def try_without_a_mutant(copies: Copies, groups: Iterable[str], jobs: int, *, wh
 
     def control(spec: str) -> dict[str, Any]:
         with copies.unchanged() as copy:
+            if spec == FAULTS:  # each trial that finds something is tried with the original, too
+                return {"outcome": "survived"}
             result: dict[str, Any] = judge(copy, spec, [] if whole else [CONTROL], limit=LIMIT)
             return result
 
@@ -229,6 +240,11 @@ def is_kept(result: dict[str, Any]) -> bool:
     return result["outcome"] != NOT_DONE and not is_doubtful(result)
 
 
+def asked_of(result: dict[str, Any]) -> set[str]:
+    """Return the specs that let a mutant live."""
+    return set(result.get("asked", ()))
+
+
 def read_results(path: Path, current: Mapping[str, Mutant]) -> dict[str, dict[str, Any]]:
     """Return the results that stand, of functions that are as they were, by the keys of their mutants.
 
@@ -257,12 +273,23 @@ def alone_with(path: Path) -> Iterator[None]:
 
 
 def choose(
-    options: argparse.Namespace, mutants: Mapping[str, list[Mutant]], known: Mapping[str, dict[str, Any]]
+    options: argparse.Namespace,
+    mutants: Mapping[str, list[Mutant]],
+    known: Mapping[str, dict[str, Any]],
+    suite: Suite,
 ) -> list[tuple[str, Mutant]]:
     """Return what is to be tried, in a random order.
 
     :raises SystemExit: nothing is called as ``--only`` says.
     """
+    equivalents = read_equivalents(EQUIVALENTS)
+    survivors = [result for result in known.values() if result["outcome"] == "survived"]
+    alive = {result["key"]: result for result in survivors if not reason_of(result, equivalents)}
+    unasked = {
+        key
+        for key, result in alive.items()
+        if result.get("suite") != suite.digest or set(GROUPS[result["group"]].specs) - asked_of(result)
+    }
     chosen: list[tuple[str, Mutant]] = []
     for group, each in mutants.items():
         if group in (options.group or GROUPS):
@@ -273,31 +300,32 @@ def choose(
         if not todo:
             sys.exit(f"--only={options.only}: there is no such mutant")
     elif options.survivors:
-        survivors = [result for result in known.values() if result["outcome"] == "survived"]
-        equivalents = read_equivalents(EQUIVALENTS)
-        alive = {result["key"] for result in survivors if not reason_of(result, equivalents)}
         todo = [one for one in chosen if one[1].key in alive]
     else:
-        todo = [one for one in chosen if one[1].key not in known]
+        todo = [one for one in chosen if one[1].key not in known or one[1].key in unasked]
     random.Random(options.seed).shuffle(todo)
+    todo.sort(key=lambda one: one[1].key not in known)  # what only newer cases and backends are asked of comes first
     return todo
 
 
 class Run:
     """The results of one run, and how they come about. Thread-safe."""
 
-    def __init__(self, output: Path, known: dict[str, dict[str, Any]], total: int) -> None:
-        self._output, self._known, self._total = output, known, total
+    def __init__(self, output: Path, known: dict[str, dict[str, Any]], total: int, suite: Suite) -> None:
+        self._output, self._known, self._total, self._suite = output, known, total, suite
         self._killers = Killers(list(known.values()))
         self._lock = threading.Lock()
         self._new = 0
+        self._again = False
 
     def try_all(self, todo: Sequence[tuple[str, Mutant]], copies: Copies, options: argparse.Namespace) -> None:
         """Try mutants, until they are done or the time is over."""
         groups = {group for group, _ in todo}
+        self._again = bool(options.only or options.survivors)
         is_long = not options.only and len(todo) > FEW
         try_without_a_mutant(copies, groups, options.jobs, whole=is_long)
-        reach = find_reach(copies, groups, options.jobs) if is_long else {}
+        modules = {spec: GROUPS[group].modules for group in groups for spec in GROUPS[group].specs}
+        reach = find_reach(copies, modules, options.jobs) if is_long else {}
         end = time.monotonic() + 60 * options.minutes
 
         def work(one: tuple[str, Mutant]) -> None:
@@ -327,12 +355,15 @@ class Run:
                 result["before"], result["after"] = lines_of(original, changed)
                 rows = rows_of(original, mutant.line)
                 with copies.with_module(mutant.module, changed) as copy:
-                    result |= try_out(copy, copies.original, group, mutant, self._killers, reach, rows)
+                    before = {} if self._again else self._known.get(mutant.key, {})
+                    is_newer = partial(self._suite.is_newer, digest=before.get("suite", ""))
+                    asked = asked_of(before)
+                    result |= try_out(copy, copies.original, group, mutant, self._killers, reach, rows, asked, is_newer)
         except Over:
             raise
         except Exception as error:  # noqa: BLE001 - one that cannot be tried costs no other
             result |= {"outcome": NOT_DONE, "message": f"{type(error).__name__}: {error}"}
-        result["seconds"] = round(time.monotonic() - began, 1)
+        result |= {"seconds": round(time.monotonic() - began, 1), "suite": self._suite.digest}
         self._killers.learn(result)
         with self._lock:
             self._known[mutant.key] = result
@@ -343,7 +374,9 @@ class Run:
 
     def keep(self) -> int:
         """Write what is known; return 1 if a survivor has no explanation."""
-        return int(summarize(self._output, list(self._known.values()), read_equivalents(EQUIVALENTS), self._total))
+        results = list(self._known.values())
+        suites = self._suite.noted({one["suite"] for one in results if one["outcome"] == "survived" and "suite" in one})
+        return int(summarize(self._output, results, read_equivalents(EQUIVALENTS), self._total, suites))
 
 
 def main(texts: Sequence[str] | None = None) -> int:
@@ -354,9 +387,11 @@ def main(texts: Sequence[str] | None = None) -> int:
     }
     current = {mutant.key: mutant for each in mutants.values() for mutant in each}
     with alone_with(options.output), tempfile.TemporaryDirectory() as folder:
-        known = read_results(options.output.with_suffix(".json"), current)
-        todo = choose(options, mutants, known)
-        run = Run(options.output, known, len(current))
+        path = options.output.with_suffix(".json")
+        known = read_results(path, current)
+        suite = Suite(ROOT, json.loads(path.read_text()).get("suites", {}) if path.exists() else {})
+        todo = choose(options, mutants, known, suite)
+        run = Run(options.output, known, len(current), suite)
         if todo:
             run.try_all(todo, Copies(Path(folder), options.jobs), options)
         return run.keep()

@@ -13,6 +13,8 @@ from typing import Any
 NO_MUTANT = "no mutant"
 #: Outcomes that tell nothing: the suite neither came to an end nor caught anything.
 UNDECIDED = ("not done",)
+#: What caught it is the fault loop.
+FAULT = "fault"
 
 
 def read_equivalents(path: Path) -> list[dict[str, str]]:
@@ -29,10 +31,17 @@ def read_equivalents(path: Path) -> list[dict[str, str]]:
     return entries
 
 
-def summarize(output: Path, results: list[dict[str, Any]], equivalents: list[dict[str, str]], total: int) -> int:
+def summarize(
+    output: Path,
+    results: list[dict[str, Any]],
+    equivalents: list[dict[str, str]],
+    total: int,
+    suites: dict[str, list[str]] | None = None,
+) -> int:
     """Write OUTPUT.json and OUTPUT.md; return 1 if a survivor has no explanation.
 
     :param total: how many mutants there are, tried or not.
+    :param suites: the cases of the suites that results name.
     """
     results = sorted(results, key=lambda result: (result["module"], result["line"], result["operator"], result["id"]))
     real = [result for result in results if result["outcome"] not in (NO_MUTANT, *UNDECIDED)]
@@ -41,7 +50,10 @@ def summarize(output: Path, results: list[dict[str, Any]], equivalents: list[dic
     why = {result["id"]: reason for result in survivors if (reason := reason_of(result, equivalents))}
     excused = [one for one in survivors if one["id"] in why]
     open_ones = [one for one in survivors if one["id"] not in why]
-    replace(output.with_suffix(".json"), json.dumps({"mutants": total, "results": results}, indent=1) + "\n")
+    document = {"mutants": total, "suites": suites or {}, "results": results}
+    replace(output.with_suffix(".json"), json.dumps(document, indent=1) + "\n")
+    by_faults = [result for result in real if result["outcome"] == FAULT]
+    by_suite = len(real) - len(survivors) - len(by_faults)
     counted = len(real) - len(excused)
     share = 100 * (counted - len(open_ones)) / counted if counted else 0.0
     lines = [
@@ -51,7 +63,8 @@ def summarize(output: Path, results: list[dict[str, Any]], equivalents: list[dic
         "",
         "A mutant counts as tried as long as its function is as it was; all else, the suite too, may be newer.",
         "",
-        f"{len(results)} of {total} mutants tried. The suite at quick effort caught {len(real) - len(survivors)}.",
+        f"{len(results)} of {total} mutants tried. The suite at quick effort caught {by_suite},",
+        f"and {len(by_faults)} more where driver calls fail.",
         f"{len(excused)} survived and are equivalent, {len(open_ones)} survived and are not.",
         f"**{share:.1f}% of those that are not equivalent were caught.**",
         "",
@@ -63,6 +76,7 @@ def summarize(output: Path, results: list[dict[str, Any]], equivalents: list[dic
         lines.append(f"| `{module}` | {mine[0]} | {mine[0] - mine[1] - mine[2]} | {mine[1]} | {mine[2]} |")
     how = Counter(result["outcome"] for result in real)
     lines += ["", "`no run`: the backend does not even open, and the suite says so."] if how["no run"] else []
+    lines += ["", "`fault`: the fault loop caught it, the suite on a driver whose calls fail."] if by_faults else []
     lines += ["", "How they ended: " + ", ".join(f"{count} {outcome}" for outcome, count in how.most_common()) + "."]
     lines += ["", "## Survived", ""] + ([_told(one) for one in open_ones] or ["None."])
     lines += ["", "## Equivalent", ""]

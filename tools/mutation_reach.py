@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import time
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,26 +34,31 @@ class Recorder:
             data_file=None, include=list(include), config_file=False, branch=False, messages=False
         )
         self._seconds: dict[str, float] = {}
+        self._context, self._since = "", time.monotonic()
         self._coverage.start()
+
+    def begin(self, context: str) -> None:
+        """Let what runs from here on be of a case, or of one trial of the fault loop."""
+        now = time.monotonic()
+        self._seconds[self._context] = self._seconds.get(self._context, 0.0) + now - self._since
+        self._context, self._since = context, now
+        self._coverage.switch_context(context)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Let what runs from here on be the case's."""
         if is_case(item):
-            self._coverage.switch_context(case_id(item))
+            self.begin(case_id(item))
         return (yield)
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note how long a case takes."""
-        self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0.0) + report.duration
-
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    def pytest_sessionfinish(self) -> None:
         """Write what was seen."""
+        self.begin("")
         self._coverage.stop()
+        del self._seconds[""]
         data = self._coverage.get_data()
         lines = {file: data.contexts_by_lineno(file) for file in data.measured_files()}
-        seconds = {case_id(item): self._seconds.get(item.nodeid, 0.0) for item in session.items if is_case(item)}
-        self._output.write_text(json.dumps({"lines": lines, "seconds": seconds}), encoding="utf-8")
+        self._output.write_text(json.dumps({"lines": lines, "seconds": self._seconds}), encoding="utf-8")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -62,7 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Reach(NamedTuple):
-    """What the cases of one backend reach."""
+    """What the cases of one backend reach, or the trials of the fault loop, which are cases here."""
 
     #: Every case, with its seconds, the quickest first.
     seconds: dict[str, float]

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_cuda2hal.hal import Capability, Command, Copy, Fill, Hold
 
-from ..support import Buffers, Effort, Latches, ObservedDevice, Semaphores, Settle, clause, requires
+from ..support import Buffers, Effort, Latches, ObservedDevice, Semaphores, Settle, Tasks, clause, requires
 from ..transfers.programs import initial_contents, random_program
 from ..transfers.ranges import granule
 
@@ -89,6 +89,48 @@ def test_signal_waits_for_the_last_of_512_commands(
     done.wait(1)
     assert b.holds_bytes(b"".join(map(numbered, range(MANY - 2))))
     assert c.holds(7)
+
+
+@clause("C-3", "Q-3")
+@requires(Capability.HOLD)
+@pytest.mark.parametrize("held", ["its-own-queue", "another"])
+def test_long_list_is_submitted_while_its_queue_is_held(
+    device: ObservedDevice,
+    buffers: Buffers,
+    semaphores: Semaphores,
+    latches: Latches,
+    threads: Tasks,
+    settle: Settle,
+    held: str,
+) -> None:
+    """A list longer than what a queue takes that cannot start yet: the submission returns, and all of it runs later.
+
+    hold ──held@1──▶ 2048 fills(b) ──done@1──▶ last queue: copy(b → seen) ──copied@1──▶ host
+    """
+    if held == "another":
+        device.need_queues(2)
+    many = 4 * MANY
+    b, seen = buffers.filled(0, count=2, size=4 * many)
+    begun, done, copied = semaphores(3)
+    latch = latches()
+    fills = [Fill(b, numbered(index), 4 * index, 4) for index in range(many)]
+
+    def submit() -> None:
+        device.queue_execute([Hold(latch)], signal=[begun @ 1], queue=0)
+        queue = 0 if held == "its-own-queue" else 1
+        device.queue_execute(fills, wait=[begun @ 1], signal=[done @ 1], queue=queue)
+        device.queue_copy(b, seen, wait=[done @ 1], signal=[copied @ 1], queue=device.queue_count - 1)
+
+    threads.start(submit, "the submissions").result()
+
+    settle(lambda: done.reads(0), lambda: b.untouched)
+
+    latch.open()
+    expected = b"".join(map(numbered, range(many)))
+    done.wait(1)
+    assert b.holds_bytes(expected)
+    copied.wait(1)
+    assert seen.holds_bytes(expected)
 
 
 @clause("C-4")

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -20,6 +15,7 @@ from pytest_cuda2hal.hal import StatusCode
 
 from ..support import AskVariation, Poll, Quality, clause, status_of
 from .conftest import OpenBare
+from .memory import PROCESS, expect_no_growth, resident
 
 #: Rounds of opening and closing, from the contract. A HAL whose devices open so slowly that this takes longer than the
 #: deadline of the run is judged by fewer; the figure says by how many.
@@ -28,67 +24,6 @@ ROUNDS = 100
 WARM_UP = 5
 #: MiB by which the memory of the process may differ and still count as being where it was: allocators keep some.
 TOLERANCE = 16.0
-#: Submissions on one timeline, as many for each look at the memory, and how many of those there are at most; how many
-#: come at a time; how many before the first look.
-LINKS, LOOKS, BATCH, WARM_LINKS = 20_000, 4, 500, 4000
-#: Bytes that each may leave: what leaks an object of 64 bytes for each shows in every look, even where memory grows by
-#: a MiB at a time, as CPython's does. And of how many one may leave an object of Python's.
-BYTES_PER_LINK, LINKS_PER_OBJECT = 32, 2
-
-PROCESS = Path("/proc/self")
-
-
-def resident() -> float:
-    """Return the MiB of this process that are in memory; 0 where the system does not tell."""
-    try:
-        # Of this Linux is sure; its quick count, in statm, may be off by some pages for each processor.
-        lines = (PROCESS / "smaps_rollup").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("Rss:")).split()[1]) / 2**10
-    except (OSError, StopIteration):
-        pass
-    try:
-        return int((PROCESS / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-    except OSError:
-        return 0.0
-
-
-class _Allocated(ctypes.Structure):
-    """What ``mallinfo2`` of glibc tells: bytes in blocks of their own, and bytes in use, among others."""
-
-    _fields_ = tuple((name, ctypes.c_size_t) for name in ("0", "1", "2", "3", "own", "5", "6", "used", "8", "9"))
-
-
-def allocated() -> float:
-    """Return the MiB that are in use of what malloc has; 0 where nobody tells."""
-    function = getattr(ctypes.CDLL(None), "mallinfo2", None)
-    if function is None:
-        return 0.0
-    function.restype = _Allocated
-    found = function()
-    return float(found.own + found.used) / 2**20
-
-
-class Held(NamedTuple):
-    """What this process holds."""
-
-    #: MiB in memory: also what was given back to an allocator, which may use it again.
-    resident: float
-    #: MiB in use, where malloc counts them; and Python's objects, which are not from there. A process that has memory
-    #: to spare leaks for a long time before it grows.
-    allocated: float
-    objects: float
-
-    @classmethod
-    def now(cls) -> Held:
-        gc.collect()
-        return cls(resident(), allocated(), float(getattr(sys, "getallocatedblocks", int)()))
-
-    def since(self, before: Held) -> Held:
-        """Return by how much there is more."""
-        return Held(*(mine - was for mine, was in zip(self, before, strict=True)))
-
-    def __str__(self) -> str:
-        return f"{self.resident:.1f} MiB resident, {self.allocated:.1f} MiB allocated, {self.objects:.0f} objects"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,39 +148,17 @@ def test_submissions_on_one_timeline_leave_nothing(open_bare: OpenBare, quality:
     """A timeline forgets the submissions that have advanced it, however many there were.
 
     host ◀──s@1── ◀──s@2── ◀── … ◀──s@24000──, five hundred at a time
-
-    A pool that grows now and then is no leak: that never ends, so one look at which nothing has grown is enough.
     """
-    if not resident():
-        pytest.skip("unsupported: the system does not say how much memory the process has")
     device = open_bare()
     s = device.create_semaphore(0)
-    end = time.monotonic() + deadline
     value = 0
 
     def submit(links: int) -> None:
         nonlocal value
-        for last in range(value + BATCH, value + links + 1, BATCH):
-            while value < last:
-                device.queue_execute([], wait=[s @ value], signal=[s @ (value + 1)])
-                value += 1
-            s.wait(value, deadline)
-            if time.monotonic() > end:
-                return
+        for _ in range(links):
+            device.queue_execute([], wait=[s @ value], signal=[s @ (value + 1)])
+            value += 1
+        s.wait(value, deadline)
 
-    submit(WARM_LINKS)
-    limit = LINKS * BYTES_PER_LINK / 2**20
-    limits = Held(limit, limit, LINKS / LINKS_PER_OBJECT)
-    seen = [(value, Held.now())]
-    growth = limits
-    # Memory that is given back would hide what is lost: then one looks again.
-    while any(abs(one) >= most for one, most in zip(growth, limits, strict=True)) and len(seen) <= LOOKS:
-        if len(seen) > 1 and time.monotonic() > end:
-            break
-        submit(LINKS)
-        seen.append((value, Held.now()))
-        growth = seen[-1][1].since(seen[-2][1])
+    expect_no_growth("submissions on one timeline", submit, quality, deadline, warm_up=4000, many=20_000)
     device.close()
-    kept = all(one < most for one, most in zip(growth, limits, strict=True))
-    shown = "; ".join(f"{held} after {links}" for links, held in seen)
-    quality("L-1q", kept, f"memory of the process with submissions on one timeline: {shown}")

@@ -258,6 +258,46 @@ def test_later_producer_of_the_timeline_is_held(
 
 @clause("Q-12")
 @requires(Capability.HOLD)
+@pytest.mark.parametrize("made_by", ["device", "host"])
+@pytest.mark.parametrize("consumer", ["before", "after"])
+def test_smaller_value_comes_while_a_larger_one_is_held(
+    device: ObservedDevice,
+    buffers: Buffers,
+    semaphores: Semaphores,
+    latches: Latches,
+    made_by: str,
+    consumer: str,
+) -> None:
+    """Running work will signal s@2, and waits for nobody; whoever waits for s@1 is none of those who wait for it.
+
+    queue 1:             hold ──s@2──▶ host
+    fill(b, 7) or host ──s@1──▶ queue 0: copy(b → c) ──done@1──▶ host
+    """
+    device.need_queues(2)
+    b, c = buffers.filled(0, count=2)
+    s, begun, done = semaphores(3)
+    latch = latches()
+    device.queue_execute([], signal=[begun @ 1], queue=1)
+    begun.wait(1)
+    device.queue_execute([Hold(latch)], signal=[s @ 2], queue=1)
+    if consumer == "before":
+        device.queue_copy(b, c, wait=[s @ 1], signal=[done @ 1], queue=0)
+    if made_by == "device":
+        device.queue_fill(b, 7, signal=[s @ 1], queue=0)
+    else:
+        b.fill_by_host(7)
+        s.signal(1)
+    if consumer == "after":
+        device.queue_copy(b, c, wait=[s @ 1], signal=[done @ 1], queue=0)
+    done.wait(1)
+    assert s.query() == 1
+    assert c.holds(7)
+    latch.open()
+    s.wait(2)
+
+
+@clause("Q-12")
+@requires(Capability.HOLD)
 def test_earlier_of_two_held_producers_ends(
     device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, latches: Latches
 ) -> None:

@@ -288,3 +288,27 @@ def test_nobody_sees_a_consumer_before_its_producer(
         done.wait(turn)
         seen = made.query()
         assert seen >= turn, f"done@{turn} is reached while made, for which its submission waits, reads {seen}"
+
+
+@clause("Q-1", "Q-2")
+def test_nobody_sees_a_consumer_before_either_producer(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, effort: Effort
+) -> None:
+    """The same with a producer on the consumer's own queue beside that on another.
+
+    queue 0:    fill(b, turn) ──near@turn──┐
+    last queue: fill(c, turn) ──far@turn───┴▶ queue 0: copy(b → d), copy(c → e) ──done@turn──▶ host, which looks at both
+    """
+    b, c, d, e = buffers.filled(0, count=4)
+    near, far, done = semaphores(3)
+    last = device.queue_count - 1
+    for turn in range(1, effort.loops(300, 2000) + 1):
+        device.queue_fill(c, turn % 251, signal=[far @ turn], queue=last)
+        device.queue_fill(b, turn % 251, signal=[near @ turn], queue=0)
+        both = [near @ turn, far @ turn]
+        device.queue_execute([Copy(b, d), Copy(c, e)], wait=both, signal=[done @ turn], queue=0)
+        done.wait(turn)
+        seen = near.query(), far.query()
+        assert min(seen) >= turn, f"done@{turn} is reached while near and far, for which it waits, read {seen}"
+    assert d.holds(turn % 251)
+    assert e.holds(turn % 251)

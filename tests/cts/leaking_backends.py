@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 
 from pytest_cuda2hal.backends.reference import ReferenceDevice
-from pytest_cuda2hal.hal import PROFILES
+from pytest_cuda2hal.backends.reference.semaphore import ReferenceSemaphore
+from pytest_cuda2hal.hal import PROFILES, HalError
 
 MIB = 2**20
 _libc = ctypes.CDLL(None)
@@ -63,3 +64,59 @@ class Grows(Counting):
     def leave(self):
         if self.count in (7000, 17_000):
             self.kept.append(b"\1" * (2 * MIB))
+
+
+class Remembers(ReferenceSemaphore):
+    """Keeps a small object of each call that its device names."""
+
+    device: Forgets
+
+    def wait(self, value, timeout=None):
+        try:
+            super().wait(value, timeout)
+        except HalError:
+            self.device.remember("waits")
+            raise
+
+    def signal(self, value):
+        super().signal(value)
+        self.device.remember("signals")
+
+    def fail(self, error):
+        super().fail(error)
+        self.device.remember("failures")
+
+
+class Forgets(ReferenceDevice):
+    """Has semaphores that could leave something, and does not let them."""
+
+    semaphore_class = Remembers
+    of = ""
+
+    def __init__(self):
+        super().__init__(PROFILES["strict"])
+        self.kept = []
+
+    def remember(self, what):
+        if what == self.of:
+            self.kept.append((len(self.kept) + 2**40,))
+
+    def queue_update(self, *arguments, **more):
+        super().queue_update(*arguments, **more)
+        self.remember("updates")
+
+
+class Waits(Forgets):
+    of = "waits"
+
+
+class Signals(Forgets):
+    of = "signals"
+
+
+class Failures(Forgets):
+    of = "failures"
+
+
+class Updates(Forgets):
+    of = "updates"

@@ -91,6 +91,8 @@ def test_lines_that_were_cut_short_are_tried_again(tmp_path: Path) -> None:
         (["--n=-1"], "--n is at least 0, not -1"),
         (["--times=-5", "--error=CUDA_ERROR_UNKNOWN"], "--times is at least 0, not -5"),
         (["--trials=-1"], "--trials is at least 0, not -1"),
+        (["--from=/nowhere/trials.json"], "No such file or directory"),
+        ([f"--from={__file__}"], "it holds a JSON list of [case, n, error, times]"),
     ],
 )
 def test_what_is_refused_touches_nothing(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -99,6 +101,19 @@ def test_what_is_refused_touches_nothing(tmp_path: Path, arguments: list[str], m
     assert run.returncode == 2
     assert message in run.stderr
     assert not (tmp_path / "kept").exists()
+
+
+def test_trials_of_a_file(tmp_path: Path) -> None:
+    """Those and no others, also where somebody noted what they reach."""
+    case = "timeline/test_values::test_signal_sets_the_value"
+    trials = [[case, 3, "CUDA_ERROR_UNKNOWN", 1], [case, 2, "CUDA_ERROR_INVALID_VALUE", 0]]
+    given = tmp_path / "trials.json"
+    given.write_text(json.dumps(trials))
+    status, report, output = run_loop(tmp_path, f"--from={given}")
+    assert status == 0, output
+    assert report["trials"] == 2
+    lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()[1:]]
+    assert [[one["case"], one["n"], one["error"], one["times"]] for one in lines if one["n"]] == trials
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""How much memory the process holds, and whether something that is done again and again adds to it."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from ..support import Quality
+
+PROCESS = Path("/proc/self")
+#: How often one looks at the memory again at most; how much is done at a time.
+LOOKS, BATCH = 4, 500
+#: Bytes that each time may leave: what leaks an object of 64 bytes each time shows in every look, even where memory
+#: grows by a MiB at a time, as CPython's does. And of how many times one may leave an object of Python's.
+BYTES_EACH, TIMES_PER_OBJECT = 32, 2
+
+
+def resident() -> float:
+    """Return the MiB of this process that are in memory; 0 where the system does not tell."""
+    try:
+        # Of this Linux is sure; its quick count, in statm, may be off by some pages for each processor.
+        lines = (PROCESS / "smaps_rollup").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("Rss:")).split()[1]) / 2**10
+    except (OSError, StopIteration):
+        pass
+    try:
+        return int((PROCESS / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except OSError:
+        return 0.0
+
+
+class _Allocated(ctypes.Structure):
+    """What ``mallinfo2`` of glibc tells: bytes in blocks of their own, and bytes in use, among others."""
+
+    _fields_ = tuple((name, ctypes.c_size_t) for name in ("0", "1", "2", "3", "own", "5", "6", "used", "8", "9"))
+
+
+def allocated() -> float:
+    """Return the MiB that are in use of what malloc has; 0 where nobody tells."""
+    function = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if function is None:
+        return 0.0
+    function.restype = _Allocated
+    found = function()
+    return float(found.own + found.used) / 2**20
+
+
+class Held(NamedTuple):
+    """What this process holds."""
+
+    #: MiB in memory: also what was given back to an allocator, which may use it again.
+    resident: float
+    #: MiB in use, where malloc counts them; and Python's objects, which are not from there. A process that has memory
+    #: to spare leaks for a long time before it grows.
+    allocated: float
+    objects: float
+
+    @classmethod
+    def now(cls) -> Held:
+        gc.collect()
+        return cls(resident(), allocated(), float(getattr(sys, "getallocatedblocks", int)()))
+
+    def since(self, before: Held) -> Held:
+        """Return by how much there is more."""
+        return Held(*(mine - was for mine, was in zip(self, before, strict=True)))
+
+    def __str__(self) -> str:
+        return f"{self.resident:.1f} MiB resident, {self.allocated:.1f} MiB allocated, {self.objects:.0f} objects"
+
+
+def expect_no_growth(
+    what: str, do: Callable[[int], object], quality: Quality, deadline: float, *, warm_up: int, many: int
+) -> None:
+    """Check that doing something ``many`` times leaves nothing, where it was done ``warm_up`` times before.
+
+    A pool that grows now and then is no leak: that never ends, so one look at which nothing has grown is enough.
+
+    :param do: does it so many times.
+    :param deadline: seconds after which it is not done any more, and what was seen by then counts.
+    """
+    if not resident():
+        pytest.skip("unsupported: the system does not say how much memory the process has")
+    end = time.monotonic() + deadline
+    done = 0
+
+    def go_on(times: int) -> None:
+        nonlocal done
+        for _ in range(0, times, BATCH):
+            do(BATCH)
+            done += BATCH
+            if time.monotonic() > end:
+                return
+
+    go_on(warm_up)
+    limit = many * BYTES_EACH / 2**20
+    limits = Held(limit, limit, many / TIMES_PER_OBJECT)
+    seen = [(done, Held.now())]
+    growth = limits
+    # Memory that is given back would hide what is lost: then one looks again.
+    while any(abs(one) >= most for one, most in zip(growth, limits, strict=True)) and len(seen) <= LOOKS:
+        if len(seen) > 1 and time.monotonic() > end:
+            break
+        go_on(many)
+        seen.append((done, Held.now()))
+        growth = seen[-1][1].since(seen[-2][1])
+    kept = all(one < most for one, most in zip(growth, limits, strict=True))
+    shown = "; ".join(f"{held} after {times}" for times, held in seen)
+    quality("L-1q", kept, f"memory of the process with {what}: {shown}")

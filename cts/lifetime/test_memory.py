@@ -1,0 +1,101 @@
+"""What a semaphore that lives on must forget: whoever waited for it and does so no longer."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_cuda2hal.hal import Capability, Device, HalError, Semaphore, StatusCode
+
+from ..support import AskVariation, OpenDevice, Quality, clause, requires, status_of
+from .memory import expect_no_growth
+
+#: How often it is done before the first look at the memory, and until the next one.
+WARM_UP, MANY = 1000, 4000
+#: Seconds of a wait that is to end in vain, after it has begun; and how often, as a HAL may take a millisecond for it.
+NO_TIME, MANY_WAITS = 1e-6, 1000
+
+
+@clause("L-1q", "W-5")
+def test_waits_that_expire_leave_nothing(open_device: OpenDevice, quality: Quality, deadline: float) -> None:
+    """A host asks again and again for what does not come; each time it registers, and forgets about it."""
+    device = open_device().inner  # no observer remembers anything
+    never = device.create_semaphore(0)
+
+    def wait(times: int) -> None:
+        for _ in range(times):
+            assert status_of(lambda: never.wait(1, NO_TIME)) is StatusCode.DEADLINE_EXCEEDED
+
+    expect_no_growth("waits that expire", wait, quality, deadline, warm_up=500, many=MANY_WAITS)
+
+
+@clause("L-1q")
+@requires(Capability.ASYNC_SUBMIT)
+def test_submissions_that_the_host_releases_leave_nothing(
+    open_device: OpenDevice, quality: Quality, deadline: float
+) -> None:
+    """Each submission is there before the host signals the value that it waits for, one value after the other.
+
+    host ──gate@k──▶ submission k ──s@k──▶ submission k + 1
+    """
+    device = open_device().inner  # no observer remembers anything
+    gate, s = device.create_semaphore(0), device.create_semaphore(0)
+    value = 0
+
+    def release(times: int) -> None:
+        nonlocal value
+        for k in range(value + 1, value + times + 1):
+            device.queue_execute([], wait=[gate @ k, s @ (k - 1)], signal=[s @ k])
+        for k in range(value + 1, value + times + 1):
+            gate.signal(k)
+        value += times
+        s.wait(value, deadline)
+
+    expect_no_growth("submissions that the host releases", release, quality, deadline, warm_up=WARM_UP, many=MANY)
+
+
+@clause("L-1q", "F-6")
+@requires(Capability.HOST_FAIL, Capability.ASYNC_SUBMIT)
+def test_submissions_that_fail_leave_nothing(
+    open_device: OpenDevice, variation: AskVariation, quality: Quality, deadline: float
+) -> None:
+    """Of two semaphores that submissions wait for one fails; the other, which never comes, lives on without them.
+
+    host ──╳ failed[k]@1──┐
+    nobody ─ ─never@1─ ─ ─┴▶ submission k ──╳ done[k]@1──▶ host
+    """
+    if variation("failure-promptness").permits("when-resolved"):
+        pytest.skip("unsupported: in this profile a failure may wait for the other members of the list")
+    device = open_device().inner  # no observer remembers anything
+    never = device.create_semaphore(0)
+
+    def fail(times: int) -> None:
+        for _ in range(times):
+            fail_one(device, never, deadline)
+
+    expect_no_growth("submissions that fail", fail, quality, deadline, warm_up=WARM_UP, many=MANY)
+
+
+def fail_one(device: Device, never: Semaphore, deadline: float) -> None:
+    failed, done = device.create_semaphore(0), device.create_semaphore(0)
+    device.queue_execute([], wait=[never @ 1, failed @ 1], signal=[done @ 1])
+    failed.fail(HalError(StatusCode.CANCELLED, "asked for"))
+    assert status_of(lambda: done.wait(1, deadline)) is not StatusCode.OK
+
+
+@clause("L-1q", "Q-15")
+@requires(Capability.UPDATE)
+def test_updates_leave_nothing(open_device: OpenDevice, quality: Quality, deadline: float) -> None:
+    """What an update has taken from the host to bring to a buffer is let go when it is there."""
+    device = open_device().inner  # no observer remembers anything
+    b, s = device.allocate_buffer(256), device.create_semaphore(0)
+    value = 0
+
+    def update(times: int) -> None:
+        nonlocal value
+        for _ in range(times):
+            data = value.to_bytes(4, "little") * 64
+            device.queue_update(b, data, wait=[s @ value], signal=[s @ (value + 1)])
+            value += 1
+        s.wait(value, deadline)
+
+    expect_no_growth("updates", update, quality, deadline, warm_up=WARM_UP, many=MANY)
