@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from functools import partial
 
@@ -47,6 +48,10 @@ def test_statistics_count_what_there_is(
     gate.signal(1)
     done.wait(1)
     poll(partial(Grown, device, before, semaphores=2, buffers=1, unretired=0))
+
+    del gate, done, held
+    gc.collect()
+    poll(partial(Grown, device, before, semaphores=0, buffers=0, unretired=0))
 
 
 @clause("L-1")
