@@ -221,17 +221,15 @@ def test_wait_for_running_work_leaves_the_processor_alone(
 def test_submissions_behind_running_work_leave_the_processor_alone(
     device: ObservedDevice, semaphores: Semaphores, threads: Tasks, latches: Latches, quality: Quality
 ) -> None:
-    """Nor do submissions that wait for such work, each for another piece of it, be there streams for them or not.
+    """Nor do submissions that wait for such work, however many, be there streams for all of them or not.
 
-    queue 0: hold, then 24 pieces of work ──made[k]@1──▶ queue 1: 24 consumers ──done[k]@1──▶ host
+    queue 0: hold ──made[k]@1──▶ queue 1: 24 consumers ──done[k]@1──▶ host
     """
     device.need_queues(2)
     made, done = semaphores(24), semaphores(24)
     latch = latches()
     idle = idle_share(threads)
-    device.queue_execute([Hold(latch)], queue=0)
-    for each in made:
-        device.queue_execute([], signal=[each @ 1], queue=0)
+    device.queue_execute([Hold(latch)], signal=[each @ 1 for each in made], queue=0)
     for each, end in zip(made, done, strict=True):
         device.queue_execute([], wait=[each @ 1], signal=[end @ 1], queue=1)
     expect_sleep(threads, quality, {"wait for the last of them": partial(done[-1].wait, 1)}, idle)
