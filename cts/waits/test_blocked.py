@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from pytest_cuda2hal.hal import Capability, Hold, Timepoint, WaitMode
 
@@ -30,6 +31,8 @@ from .watching import expect_timeout
 
 #: How many threads wait in each way.
 CROWD = 10
+#: Where Linux tells of each thread.
+PROC = Path("/proc")
 
 
 class Blocked:
@@ -151,11 +154,35 @@ def test_blocked_waits_can_be_counted(
 
 
 def share_of_a_core(threads: Tasks, *calls: Callable[[], object]) -> float:
-    """Return how much of a core the process uses while nothing goes on in it but these calls."""
+    """Return how much of a core the process uses while nothing goes on in it but these calls.
+
+    Where others want the processor, too, it is the share of the time in which the process could have had it, of which a
+    quarter is counted at least: on a full machine a wait that spins would else look like one that sleeps.
+    """
+    delays: list[float] = []
+
+    def timed(call: Callable[[], object]) -> None:
+        before = delay_of(PROC / "thread-self")
+        try:
+            call()
+        finally:
+            delays.append(delay_of(PROC / "thread-self") - before)
+
+    others = {thread: delay_of(thread) for thread in (PROC / "self" / "task").glob("*")}
     processor, clock = time.process_time(), time.monotonic()
-    for task in [threads.start(call) for call in calls]:
+    for task in [threads.start(partial(timed, call)) for call in calls]:
         task.result()
-    return (time.process_time() - processor) / (time.monotonic() - clock)
+    used, passed = time.process_time() - processor, time.monotonic() - clock
+    delays += [max(0.0, delay_of(thread) - before) for thread, before in others.items()]
+    return used / max(passed - sum(delays), passed / 4)
+
+
+def delay_of(thread: Path) -> float:
+    """Return for how many seconds a thread was ready and had no processor; 0 where the system does not say."""
+    try:
+        return int((thread / "schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def idle_share(threads: Tasks) -> float:
