@@ -1,4 +1,4 @@
-"""What the fault loop looks at when a case is over: whether anything hangs, leaks, was lost or was swallowed."""
+"""What the fault loop looks at when a case is over: whether anything hangs, leaks or was lost."""
 
 from __future__ import annotations
 
@@ -27,11 +27,6 @@ RELEASES = frozenset(
 )
 #: Where these fail nobody can tell any more what is done, so the device counts as lost whatever the error.
 LOSING = frozenset({"cuEventQuery", "cuEventSynchronize", "cuCtxSetCurrent"})
-#: What does the work of a submission, or orders it: where one of these fails, somebody must be told.
-WORK = frozenset(
-    {"cuMemcpyDtoHAsync", "cuMemcpyHtoDAsync", "cuMemcpyDtoDAsync", "cuMemsetD8Async", "cuMemsetD16Async"}
-    | {"cuMemsetD32Async", "cuGraphLaunch", "cuEventRecord", "cuStreamWaitEvent", "cuStreamWaitValue32"}
-)
 
 
 def end_waiting_for_the_host(device: ObservedDevice) -> list[Record]:
@@ -103,14 +98,6 @@ def what_is_wrong(device: ObservedDevice, plan: Plan) -> list[str]:
         if patience.is_over():
             return [] if inner.engine.host_calls else [f"left in the device: {now}"]
     return []
-
-
-def seems_done(device: ObservedDevice) -> bool:
-    """Tell whether everything that was submitted to a device has made its signals, none of them failed."""
-    log = device.log
-    return not device.closed and all(
-        record.signals and all(log.is_reached(point) is True for point in record.signals) for record in log.records
-    )
 
 
 def what_is_left(plan: Plan) -> list[str]:

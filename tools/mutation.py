@@ -60,6 +60,8 @@ EQUIVALENTS = ROOT / "tools" / "equivalents.toml"
 CONTROL = "submissions/test_threads::test_first_call_of_a_thread[create]"
 #: How many cases are tried first. For how many mutants it is not worth while to see which cases reach them.
 FIRST, FEW = 20, 8
+#: Of a mutant that is tried for the first time.
+NOTHING_KNOWN: Mapping[str, Any] = {}
 #: After how many results they are written.
 KEPT_EVERY = 5
 
@@ -105,7 +107,7 @@ class Killers:
 
     def learn(self, result: dict[str, Any]) -> None:
         """Remember who caught a mutant."""
-        if case := result.get("case"):
+        if (case := result.get("case")) and result.get("outcome") != FAULT:
             with self._lock:
                 for key in (result["group"], result["module"], f"{result['module']}:{result['line']}"):
                     self._of.setdefault(key, Counter())[case] += 1
@@ -128,61 +130,60 @@ def try_out(
     killers: Killers,
     reach: Mapping[str, Reach],
     rows: range | None,
-    asked: Iterable[str] = (),
+    before: Mapping[str, Any] = NOTHING_KNOWN,
     is_newer: Callable[[str], bool] = lambda _: False,
 ) -> dict[str, Any]:
     """Let the suite judge a mutant in ``copy``, which changes a statement in ``rows``.
 
-    :param asked: the specs that were asked in an earlier run, and let it live: only of the cases that are new since.
-    :param is_newer: whether a case is.
+    :param before: the result of an earlier run: what let the mutant live then is asked of newer cases only.
+    :param is_newer: whether a case is new since.
     """
     is_reached = not reach
     undecided: dict[str, Any] = {}
-    answered = list(asked)
+    asked = asked_of(before)
+    answered = set(asked)
     for spec in GROUPS[group].specs:
-        if spec == FAULTS:
-            if spec in asked or spec not in reach:
-                continue
-            # Beside what trials reach stands what their cases do where no call fails.
-            trials = [json.loads(text) for text in reach[spec].cases(mutant.module, rows) if text.startswith("[")]
-            is_reached |= bool(trials)
-            some = random.Random(mutant.key).sample(trials, min(TRIALS, len(trials)))
-            found = judge_surely_by_faults(copy, original, some, limit=LIMIT)
-            if found["outcome"] == NOT_DONE:
-                undecided = {**found, "spec": spec}
-            elif found["outcome"] == FAULT:
-                return {**found, "spec": spec}
-            answered.append(spec)
-            continue
-        first = killers.best(group, mutant)
-        everything: list[str] = []  # whatever there is
-        if spec in reach:
-            everything = reach[spec].cases(mutant.module, rows)
-            is_reached |= bool(everything)
-            if spec in asked:
-                everything = [case for case in everything if is_newer(case)]
-            if not everything:
-                answered.append(spec)
-                continue
-            first = [case for case in first if case in everything]
-        result: dict[str, Any] = {"outcome": "survived"}
-        if first:
-            result = judge_surely(copy, original, spec, first, limit=SOON)
-        if result["outcome"] not in NOTICED:
-            # Where the first cases were not run, as one of them may have another name by now, they are asked again.
-            asked = first if result["outcome"] == "survived" else []
-            rest = [case for case in everything if case not in asked]
-            if rest or not everything:
-                result = judge_surely(copy, original, spec, rest, *ISOLATED, limit=LIMIT)
+        judges = reach[spec].cases(mutant.module, rows) if spec in reach else []
+        if spec == FAULTS:  # beside what trials reach stands what their cases do where no call fails
+            judges = [text for text in judges if text.startswith("[")]
+        is_reached |= bool(judges)
+        if spec in asked:
+            judges = [one for one in judges if is_newer(json.loads(one)[0] if spec == FAULTS else one)]
+        if spec in reach and not judges:
+            result: dict[str, Any] = {"outcome": "survived"}
+        elif spec == FAULTS:
+            trials = [json.loads(text) for text in random.Random(mutant.key).sample(judges, min(TRIALS, len(judges)))]
+            if not reach:  # nobody knows what reaches it, but what caught it before
+                trials = [before["trial"]] if "trial" in before else []
+                if not trials:
+                    continue
+            result = judge_surely_by_faults(copy, original, trials, limit=LIMIT)
+        else:
+            first = [case for case in killers.best(group, mutant) if case in judges or spec not in reach]
+            result = _ask_cases(copy, original, spec, first, judges)
         if result["outcome"] == NOT_DONE:
             undecided = {**result, "spec": spec}
         elif result["outcome"] != "survived":
             return {**result, "spec": spec}
-        answered.append(spec)
+        answered.add(spec)
     if undecided:
         return undecided
-    lived: dict[str, Any] = {"outcome": "survived", "asked": sorted(set(answered))}
+    lived: dict[str, Any] = {"outcome": "survived", "asked": sorted(answered)}
     return lived if is_reached else {**lived, "unreached": True}
+
+
+def _ask_cases(copy: Path, original: Path, spec: str, first: list[str], judges: list[str]) -> dict[str, Any]:
+    """Let cases judge, ``first`` those most likely to catch something; all there are, if none are named as judges."""
+    result: dict[str, Any] = {"outcome": "survived"}
+    if first:
+        result = judge_surely(copy, original, spec, first, limit=SOON)
+    if result["outcome"] not in NOTICED:
+        # Where the first cases were not run, as one of them may have another name by now, they are asked again.
+        done = first if result["outcome"] == "survived" else []
+        rest = [case for case in judges if case not in done]
+        if rest or not judges:
+            result = judge_surely(copy, original, spec, rest, *ISOLATED, limit=LIMIT)
+    return result
 
 
 def try_without_a_mutant(copies: Copies, groups: Iterable[str], jobs: int, *, whole: bool) -> None:
@@ -240,7 +241,7 @@ def is_kept(result: dict[str, Any]) -> bool:
     return result["outcome"] != NOT_DONE and not is_doubtful(result)
 
 
-def asked_of(result: dict[str, Any]) -> set[str]:
+def asked_of(result: Mapping[str, Any]) -> set[str]:
     """Return the specs that let a mutant live."""
     return set(result.get("asked", ()))
 
@@ -322,7 +323,7 @@ class Run:
         """Try mutants, until they are done or the time is over."""
         groups = {group for group, _ in todo}
         self._again = bool(options.only or options.survivors)
-        is_long = not options.only and len(todo) > FEW
+        is_long = not options.only and (len(todo) > FEW or any(FAULTS in GROUPS[group].specs for group in groups))
         try_without_a_mutant(copies, groups, options.jobs, whole=is_long)
         modules = {spec: GROUPS[group].modules for group in groups for spec in GROUPS[group].specs}
         reach = find_reach(copies, modules, options.jobs) if is_long else {}
@@ -355,10 +356,12 @@ class Run:
                 result["before"], result["after"] = lines_of(original, changed)
                 rows = rows_of(original, mutant.line)
                 with copies.with_module(mutant.module, changed) as copy:
-                    before = {} if self._again else self._known.get(mutant.key, {})
+                    before = self._known.get(mutant.key, {})
+                    if self._again:
+                        before = {**before, "asked": []}
                     is_newer = partial(self._suite.is_newer, digest=before.get("suite", ""))
-                    asked = asked_of(before)
-                    result |= try_out(copy, copies.original, group, mutant, self._killers, reach, rows, asked, is_newer)
+                    known = self._killers, reach, rows, before, is_newer
+                    result |= try_out(copy, copies.original, group, mutant, *known)
         except Over:
             raise
         except Exception as error:  # noqa: BLE001 - one that cannot be tried costs no other

@@ -18,12 +18,8 @@ def fault_command(copy: Path, folder: str, *arguments: str) -> tuple[list[str], 
     """Return the command that runs the fault loop on a copy, and its environment; what it finds goes to ``folder``."""
     path = os.pathsep.join([str(copy), str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": ""}
-    return [
-        sys.executable,
-        str(Path(__file__).with_name("fault_loop.py")),
-        f"--output={folder}",
-        *arguments,
-    ], environment
+    loop = str(Path(__file__).with_name("fault_loop.py"))
+    return [sys.executable, loop, f"--output={folder}", *arguments], environment
 
 
 def judge_by_faults(copy: Path, trials: Sequence[Sequence[Any]], *, limit: float) -> dict[str, Any]:
@@ -51,12 +47,15 @@ def judge_surely_by_faults(
 
     Most of what the loop finds did not come in time, which a slow machine may cause.
     """
-    while trials:
-        result = judge_by_faults(copy, trials, limit=limit)
+    left = [list(trial) for trial in trials]
+    while left:
+        result = judge_by_faults(copy, left, limit=limit)
         if result["outcome"] != FAULT:
             return result
         again = [judge_by_faults(which, [result["trial"]], limit=limit)["outcome"] for which in (copy, original)]
         if again == [FAULT, "survived"]:
             return result
-        trials = trials[list(map(list, trials)).index(result["trial"]) + 1 :]
+        if NOT_DONE in again:
+            return {"outcome": NOT_DONE, "message": f"{result['case']}, once: {result['message']}"}
+        left.remove(result["trial"])  # the others are run again: which of them came before it, the loop decides
     return {"outcome": "survived"}

@@ -24,26 +24,35 @@ FAULTS = "faults"
 
 
 class Suite:
-    """The cases that there are now, by the names of their functions, and those that there were in earlier runs."""
+    """The cases that there are now, by function, and those that there were in earlier runs.
+
+    A function whose text has changed is another one. What it calls, and its fixtures, are not looked at.
+    """
 
     def __init__(self, root: Path, suites: dict[str, list[str]]) -> None:
-        found = []
+        self._now: dict[str, str] = {}
         for path in sorted((root / "cts").rglob("test_*.py")):
             module = path.relative_to(root / "cts").with_suffix("").as_posix()
-            functions = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
-            found += [f"{module}::{name}" for name in functions if name.startswith("test_")]
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                    name = f"{module}::{node.name}"
+                    self._now[name] = f"{name} {_digest(ast.unparse(node))}"
         #: Stands for this suite in results.
-        self.digest = hashlib.sha256("\n".join(found).encode()).hexdigest()[:8]
+        self.digest = _digest("\n".join(self._now.values()))
         self._suites = suites
-        self._now = found
 
     def is_newer(self, case: str, digest: str) -> bool:
-        """Whether a case is new since a suite that an earlier run had."""
-        return case.partition("[")[0] not in self._suites.get(digest, ())
+        """Whether a case is new, or another, since a suite that an earlier run had."""
+        return self._now.get(case.partition("[")[0]) not in self._suites.get(digest, ())
 
     def noted(self, digests: set[str]) -> dict[str, list[str]]:
         """Return the suites of these digests, for the next run."""
-        return {one: names for one, names in {**self._suites, self.digest: self._now}.items() if one in digests}
+        known = {**self._suites, self.digest: list(self._now.values())}
+        return {one: names for one, names in known.items() if one in digests}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def find_reach(copies: Copies, modules: Mapping[str, Sequence[str]], jobs: int) -> dict[str, Reach]:

@@ -31,8 +31,8 @@ from .watching import expect_timeout
 
 #: How many threads wait in each way.
 CROWD = 10
-#: Where Linux tells of each thread.
-PROC = Path("/proc")
+#: Of a thread that spins: for which part of the time it is ready to run. One that sleeps now and then is below.
+NEVER_ASLEEP = 0.95
 
 
 class Blocked:
@@ -156,33 +156,32 @@ def test_blocked_waits_can_be_counted(
 def share_of_a_core(threads: Tasks, *calls: Callable[[], object]) -> float:
     """Return how much of a core the process uses while nothing goes on in it but these calls.
 
-    Where others want the processor, too, it is the share of the time in which the process could have had it, of which a
-    quarter is counted at least: on a full machine a wait that spins would else look like one that sleeps.
+    A caller that was ready to run nearly all of the time counts as a whole core: on a full machine it has little of the
+    processor, and would look like one that sleeps.
     """
-    delays: list[float] = []
-
-    def timed(call: Callable[[], object]) -> None:
-        before = delay_of(PROC / "thread-self")
-        try:
-            call()
-        finally:
-            delays.append(delay_of(PROC / "thread-self") - before)
-
-    others = {thread: delay_of(thread) for thread in (PROC / "self" / "task").glob("*")}
+    ready: list[float] = []
     processor, clock = time.process_time(), time.monotonic()
-    for task in [threads.start(partial(timed, call)) for call in calls]:
+    for task in [threads.start(partial(note_ready, call, ready)) for call in calls]:
         task.result()
-    used, passed = time.process_time() - processor, time.monotonic() - clock
-    delays += [max(0.0, delay_of(thread) - before) for thread, before in others.items()]
-    return used / max(passed - sum(delays), passed / 4)
+    share = (time.process_time() - processor) / (time.monotonic() - clock)
+    return max(share, 1.0) if max(ready) > NEVER_ASLEEP else share
 
 
-def delay_of(thread: Path) -> float:
-    """Return for how many seconds a thread was ready and had no processor; 0 where the system does not say."""
+def note_ready(call: Callable[[], object], ready: list[float]) -> None:
+    """Make a call, and note for which part of it this thread ran or waited for a processor; 0 if nobody tells."""
+    before, clock = ready_seconds(), time.monotonic()
     try:
-        return int((thread / "schedstat").read_text().split()[1]) / 1e9
-    except (OSError, IndexError, ValueError):
+        call()
+    finally:
+        ready.append((ready_seconds() - before) / (time.monotonic() - clock))
+
+
+def ready_seconds() -> float:
+    try:
+        running, delayed, _ = map(int, Path("/proc/thread-self/schedstat").read_text().split())
+    except (OSError, ValueError):
         return 0.0
+    return (running + delayed) / 1e9
 
 
 def idle_share(threads: Tasks) -> float:

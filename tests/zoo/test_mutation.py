@@ -12,10 +12,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
 import mutation
-import mutation_faults
 import mutation_judge
 from mutants import mutants_in, mutants_of
-from mutation_look import Suite
 from mutation_page import read_equivalents, reason_of, summarize
 from mutation_reach import Reach, rows_of
 
@@ -361,83 +359,6 @@ def test_who_is_asked(
     }
     found = mutation.try_out(tmp_path, tmp_path, "reference", mutant, killers, reach, range(1, 2))
     assert (told, found["outcome"]) == (asked, outcome)
-
-
-def test_nobody_is_asked_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A survivor of an earlier run is left to the backends that are new in the list, which then stand in it."""
-    told = answering(monkeypatch, [SURVIVED] * 2)
-    monkeypatch.setitem(mutation.GROUPS, "reference", mutation.Group(("box.py",), ("one", "two")))
-    mutant = mutants_in(MODULE, "box.py")[0]
-    reach = {spec: Reach({"x::d": 1.0}, {("box.py", 1): frozenset({"x::d"})}) for spec in ("one", "two")}
-    nobody = mutation.Killers([])
-    found = mutation.try_out(tmp_path, tmp_path, "reference", mutant, nobody, reach, range(1, 2), ["one"])
-    assert told == [("two", "d")]
-    assert found == {"outcome": "survived", "asked": ["one", "two"]}
-
-    is_newer = {"x::d": False, "x::e": True}.__getitem__
-    newer = Reach({"x::d": 1.0, "x::e": 1.0}, {("box.py", 1): frozenset({"x::d", "x::e"})})
-    told[:] = []
-    arguments = mutant, nobody, {"one": newer}, range(1, 2), ["one"], is_newer
-    monkeypatch.setitem(mutation.GROUPS, "reference", mutation.Group(("box.py",), ("one",)))
-    mutation.try_out(tmp_path, tmp_path, "reference", *arguments)
-    assert told == [("one", "e")]
-
-    monkeypatch.setitem(mutation.GROUPS, "reference", mutation.Group(("box.py",), ("one", "two")))
-    options = mutation.parse([])
-    suite = Suite(mutation.ROOT, {"older": ["x::d"]})
-    assert suite.is_newer("x::e[1]", "older")
-    assert not suite.is_newer("x::d[1]", "older")
-    assert "lifetime/test_drops::test_handles_dropped_in_any_order" in suite.noted({suite.digest})[suite.digest]
-    mutants = {"reference": [mutant]}
-    known = {mutant.key: {**mutant._asdict(), "key": mutant.key, "group": "reference", "outcome": "survived"}}
-    known[mutant.key] |= {"before": "a", "after": "b"}
-    now = suite.digest
-    for asked, digest, again in ((["one"], now, True), (["one", "two"], now, False), (["one", "two"], "older", True)):
-        known[mutant.key] |= {"asked": asked, "suite": digest}
-        assert bool(mutation.choose(options, mutants, known, suite)) is again
-
-
-TRIALS = [[f"x::{letter}", 1, "CUDA_ERROR_UNKNOWN", 1] for letter in "abc"]
-FOUND: dict[str, Any] = {"outcome": "fault", "case": "x::b", "message": "leak", "trial": TRIALS[1]}
-
-
-@pytest.mark.parametrize(
-    ("answers", "asked", "outcome"),
-    [
-        ([FOUND, FOUND, SURVIVED], ["abc", "b", "B"], "fault"),
-        ([FOUND, SURVIVED, SURVIVED, SURVIVED], ["abc", "b", "B", "c"], "survived"),
-        ([FOUND, FOUND, FOUND, SURVIVED], ["abc", "b", "B", "c"], "survived"),  # the original leaks, too
-        ([SLOW], ["abc"], "not done"),
-        ([SURVIVED], ["abc"], "survived"),
-    ],
-)
-def test_a_trial_that_finds_something_is_run_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: list[dict[str, Any]], asked: list[str], outcome: str
-) -> None:
-    told: list[str] = []
-
-    def judge(copy: Path, trials: list[list[Any]], *, limit: float) -> dict[str, Any]:
-        letters = "".join(trial[0][-1] for trial in trials)
-        told.append(letters.upper() if copy.name == "original" else letters)
-        return answers[len(told) - 1]
-
-    monkeypatch.setattr(mutation_faults, "judge_by_faults", judge)
-    found = mutation_faults.judge_surely_by_faults(tmp_path, tmp_path / "original", TRIALS, limit=1)
-    assert (told, found["outcome"]) == (asked, outcome)
-
-
-def test_the_fault_loop_judges(tmp_path: Path) -> None:
-    """A list that the driver refused still fails its signals, and what forgets that is caught where a call fails."""
-    case = "commands/test_lists::test_512_fills_precede_the_signal[list]"
-    trials = [[case, n, "CUDA_ERROR_INVALID_VALUE", 1] for n in (14, 20)]
-    module, line = "backends/cuda/issue.py", "action.error = error"
-    copies = mutation.Copies(tmp_path, 1)
-    text = (mutation.ROOT / module).read_text()
-    assert text.count(line) == 1
-    with copies.with_module(module, text.replace(line, "pass")) as copy:
-        assert mutation_faults.judge_by_faults(copies.original, trials, limit=100)["outcome"] == "survived"
-        found = mutation_faults.judge_by_faults(copy, trials, limit=100)
-    assert (found["outcome"], found["case"]) == ("fault", case), found
 
 
 @pytest.mark.parametrize(
