@@ -93,9 +93,9 @@ def test_signal_at_the_beginning_of_a_wait(
     semaphore, begun = semaphores(2)
 
     def wait(choice: random.Random) -> None:
-        for value in rounds(effort.loops(100, 500), deadline):
+        for value in rounds(effort.loops(1000, 3000), deadline):
             begun.signal(value)
-            spin(choice, 20e-6)
+            spin(choice, 150e-6)  # the other one has to wake up first
             semaphore.wait(value, timeout=None)
         begun.signal(END)
 
@@ -120,7 +120,7 @@ def test_signal_at_the_deadline_of_a_wait(
     semaphore, begun = semaphores(2)
 
     def impatient(choice: random.Random) -> None:
-        for value in rounds(effort.loops(100, 500), deadline):
+        for value in rounds(effort.loops(1000, 3000), deadline):
             begun.signal(value)
             code = status_of(partial(semaphore.wait, value, choice.random() * 100e-6))
             assert code in (StatusCode.OK, StatusCode.DEADLINE_EXCEEDED), f"expected success or a timeout; seen {code}"
@@ -158,7 +158,7 @@ def test_device_signal_at_the_beginning_of_a_wait(
 
     def work(semaphore: Semaphore, queue: int) -> None:
         choice = random.Random(queue)
-        for value in rounds(effort.loops(50, 200), deadline):
+        for value in rounds(effort.loops(300, 1000), deadline):
             device.queue_execute([], signal=[semaphore @ value], queue=queue)
             spin(choice, 50e-6)
             semaphore.wait(value, timeout=None)
@@ -185,7 +185,7 @@ def test_signals_at_the_beginning_of_a_wait_for_all(
 
     def lead() -> None:
         choice = random.Random(count)
-        for value in rounds(effort.loops(50, 200), deadline):
+        for value in rounds(effort.loops(300, 1000), deadline):
             for semaphore in choice.sample(made, count):
                 spin(choice, 20e-6)
                 semaphore.signal(value)

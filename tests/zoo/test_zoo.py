@@ -45,6 +45,11 @@ def test_the_suite_catches_the_slow_ones(name: str) -> None:
 
 def expect_caught(batch: list[Defect]) -> None:
     results = zoo.first_kills_of(batch, KILLS)
+    for _ in range(2):  # whether two threads meet is chance, the more so on a full machine; nothing else is
+        again = {result["defect"] for result in results if not result["kills"]}
+        if again:
+            results = [result for result in results if result["kills"]]
+            results += zoo.first_kills_of([one for one in batch if one.name in again], KILLS)
     assert {result["defect"]: result["ending"] for result in results if not result["kills"]} == {}, "survivors"
     for result in results:
         (kill, *_) = result["kills"]
