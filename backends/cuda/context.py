@@ -282,9 +282,10 @@ class Context:
         if side_lock is not None:
             with side_lock:  # a read or write of another thread ends first, and none begins
                 self._is_closing = True
-        if self._undo:
+        for _ in range(2 if self._undo else 0):  # where the context is not current nothing can be destroyed
             with contextlib.suppress(CudaError):
                 self.bind()
+                break
         self.is_destroyed = True
         while self._undo:
             self._undo.pop()()

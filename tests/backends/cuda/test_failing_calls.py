@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from pytest_cuda2hal.backends.cuda.context import Context
 from pytest_cuda2hal.backends.cuda.opening import open_on
 from pytest_cuda2hal.backends.cuda.parameters import Parameters
 from pytest_cuda2hal.backends.cuda.simulator import CUresult, SimulatedDriver
@@ -363,6 +364,19 @@ def test_a_device_whose_context_cannot_be_made_current_is_lost(rig):
     assert "cuCtxSetCurrent" in device.failure(done).message
     device.submit(signal=[later @ 1])
     assert "cuCtxSetCurrent" in device.failure(later).message
+
+
+def test_a_context_that_cannot_be_made_current_at_first_is_destroyed_all_the_same():
+    """Who takes down a device that nobody closed is a thread that never had its context."""
+    driver = SimulatedDriver()
+    context = Context(driver, 0, Parameters())
+    driver.fail("cuCtxSetCurrent", 1, CUresult.CUDA_ERROR_OUT_OF_MEMORY)
+    thread = threading.Thread(target=context.destroy)
+    thread.start()
+    thread.join(5)
+    assert driver.live() == {}
+    assert driver.contexts == {}
+    assert driver.violations == []
 
 
 def test_a_graph_dropped_where_the_context_cannot_be_made_current_is_left_to_the_close(rig):
