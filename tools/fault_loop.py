@@ -6,8 +6,9 @@ runs unless the device is lost, and the device closes. A hang that nothing ends 
 behind it in another.
 
 ``python tools/fault_loop.py --output=docs/results/faults`` runs the whole, resumes what was interrupted, and writes
-``faults.json`` and ``faults.md``; when the backend has changed since, it begins anew. ``--trials=100`` tries so many,
-picked at random, and ``--from=FILE`` those of a file. Several processes share the whole: each takes one case with one
+``faults.json`` and ``faults.md``; when the backend has changed since, it begins anew, unless ``--keep-older`` says that
+what was tried of earlier code counts, too, and the page says how much that is. ``--trials=100`` tries so many, picked at
+random, and ``--from=FILE`` those of a file. Several processes share the whole: each takes one case with one
 of the errors, then the next.
 """
 
@@ -34,7 +35,7 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 from fault_checks import SOON, STUCK, guarded, what_is_left, what_is_wrong
-from fault_page import Trial, begin_progress, read_progress, summarize
+from fault_page import Trial, begin_progress, code_tried_last, read_progress, summarize
 
 from pytest_cuda2hal.backends.faulty.failing_calls import ERRORS, Loop, Plan
 from pytest_cuda2hal.case import CaseState
@@ -66,7 +67,9 @@ class FaultLoop:
         self._random = random.Random(arguments.seed)
         self._progress = Path(arguments.output) / "progress.jsonl"
         before = read_progress(self._progress)
-        self._done = {Trial(*(one[name] for name in Trial._fields)) for one in before}
+        now = code_tried_last(self._progress)
+        done = [one for one in before if one["code"] == now or not one["problems"]]
+        self._done = {Trial(*(one[name] for name in Trial._fields)) for one in done}
         self._reached = sum(bool(one["call"]) for one in before)
         self._end = time.monotonic() + 60 * arguments.minutes
         self._asker = os.getppid()
@@ -273,6 +276,7 @@ def read_arguments(texts: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--error", choices=sorted(ERRORS), metavar="NAME", help="try this error only")
     parser.add_argument("--times", type=int, default=1, help="with --error: how many fail from there on; 0 for all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, where everything is tried")
+    parser.add_argument("--keep-older", action="store_true", help="do not begin anew where the backend has changed")
     parser.add_argument("--minutes", type=float, default=1e6, help="begin nothing after so many")
     parser.add_argument("--worker", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--taken", default="", help=argparse.SUPPRESS)
@@ -314,8 +318,8 @@ def main(texts: list[str] | None = None) -> int:
         one = bool(arguments.n or arguments.trials or arguments.first or arguments.given)
         if one:
             kept.truncate(0)  # what is asked for is tried, whatever was before
-        if begin_progress(progress, arguments.backend):
-            print("what was tried before is of other code, or of another backend: everything begins anew")
+        if said := begin_progress(progress, arguments.backend, keep_older=arguments.keep_older):
+            print(said)
         return supervise(arguments, sys.argv[1:] if texts is None else texts, 1 if one else arguments.jobs)
 
 

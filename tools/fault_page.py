@@ -28,19 +28,39 @@ class Trial(NamedTuple):
 
 
 def read_progress(path: Path) -> list[dict[str, Any]]:
-    """Return what was tried so far, each trial once. A line that was cut short is none: it is tried again."""
+    """Return what was tried so far, each trial once, with its ``code``. A line that was cut short is tried again."""
     found: dict[Trial, dict[str, Any]] = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
-        with suppress(ValueError, KeyError, TypeError):
-            one = json.loads(line)
-            found[Trial(*(one[name] for name in Trial._fields))] = one
+    code = ""
+    for one in _lines(path):
+        with suppress(KeyError, TypeError):
+            if "code" in one:
+                code = one["code"]
+            else:
+                found[Trial(*(one[name] for name in Trial._fields))] = one | {"code": code}
     return list(found.values())
 
 
-def begin_progress(path: Path, backend: str) -> bool:
-    """Note of what the trials are; return whether there were some of another backend or code, which count for nothing.
+def code_tried_last(path: Path) -> str:
+    """Return the code that the last trials were made with, as :func:`begin_progress` noted it."""
+    return next((str(one["code"]) for one in reversed(_lines(path)) if "code" in one), "")
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with suppress(ValueError):
+            one = json.loads(line)
+            if isinstance(one, dict):
+                found.append(one)
+    return found
+
+
+def begin_progress(path: Path, backend: str, *, keep_older: bool = False) -> str:
+    """Note what is tried from here on; return what is to be said of the trials that were made of something else.
 
     The code is that of the CUDA backend, of the simulated driver, of what makes its calls fail, and of the loop.
+
+    :param keep_older: those of earlier code stay, if they are of the same backend.
     """
     modules = [*Path(__file__).parent.glob("fault_*.py")]
     for package in ("pytest_cuda2hal.backends.cuda", "pytest_cuda2hal.backends.faulty"):
@@ -49,14 +69,15 @@ def begin_progress(path: Path, backend: str) -> bool:
     digest = hashlib.sha256(backend.encode())
     for module in sorted(modules, key=str):
         digest.update(module.name.encode() + module.read_bytes())
-    first = json.dumps({"code": digest.hexdigest()[:16]})
-    kept = path.read_text().partition("\n")[0] if path.exists() else ""
-    if kept == first:
-        with path.open("a") as file:
-            file.write("\n")  # in case that the last line was cut short
-        return False
-    path.write_text(first + "\n")
-    return bool(kept)
+    now = {"code": digest.hexdigest()[:16], "backend": backend}
+    before = [one for one in _lines(path) if "code" in one]
+    is_other = bool(before) and before[-1] != now
+    if before and (not is_other or (keep_older and before[-1].get("backend") == backend)):
+        with path.open("a") as file:  # the last line may have been cut short
+            file.write("\n" + (json.dumps(now) + "\n" if is_other else ""))
+        return "what was tried of earlier code is not tried again, unless it found something" if is_other else ""
+    path.write_text(json.dumps(now) + "\n")
+    return "what was tried before is of other code, or of another backend: everything begins anew" if is_other else ""
 
 
 def summarize(folder: Path, extent: str, backend: str) -> dict[str, Any]:
@@ -65,8 +86,11 @@ def summarize(folder: Path, extent: str, backend: str) -> dict[str, Any]:
     :param extent: how much was tried.
     :param backend: what was tried, if that is no matter of course.
     """
-    tried = read_progress(folder / "progress.jsonl")
+    progress = folder / "progress.jsonl"
+    tried = read_progress(progress)
     reached = [one for one in tried if one["call"]]
+    now = code_tried_last(progress)
+    of_now = sum(one["code"] == now for one in reached)
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for one in tried:
         for problem in one["problems"]:
@@ -87,6 +111,7 @@ def summarize(folder: Path, extent: str, backend: str) -> dict[str, Any]:
     result: dict[str, Any] = {
         "cases": len({one["case"] for one in tried}),
         "trials": len(reached),
+        "of_earlier_code": len(reached) - of_now,
         "calls": dict(Counter(one["call"][0] for one in reached).most_common()),
         "errors": dict(Counter(f"{one['error']}, {'once' if one['times'] else 'for good'}" for one in reached)),
         "extent": extent,
@@ -95,6 +120,8 @@ def summarize(folder: Path, extent: str, backend: str) -> dict[str, Any]:
     (folder / "faults.json").write_text(json.dumps(result, indent=1) + "\n")
     lines = ["# Every driver call fails once", ""]
     lines += [f"{result['trials']} failing calls in {result['cases']} cases, on the simulated driver: {extent}.", ""]
+    if result["of_earlier_code"]:
+        lines += [f"Of these {result['of_earlier_code']} were made with earlier code of the CUDA backend or the loop.", ""]
     lines += ["| Error | Calls failed |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in result["errors"].items()), ""]
     lines += ["| Call | Times |", "| --- | --- |", *(f"| `{k}` | {v} |" for k, v in result["calls"].items()), ""]
     well = "Nothing hung, leaked or was lost." if reached else "Nothing was tried."

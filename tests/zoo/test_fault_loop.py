@@ -164,6 +164,30 @@ def test_what_was_tried_on_other_code_is_tried_again(tmp_path: Path) -> None:
     assert len(progress.read_text().splitlines()) == 1
 
 
+def test_what_was_tried_on_earlier_code_counts_if_one_says_so(tmp_path: Path) -> None:
+    case = "timeline/test_values::test_signal_sets_the_value"
+    arguments = (f"--select={case}", "--error=CUDA_ERROR_UNKNOWN", "--jobs=1")
+    status, first, output = run_loop(tmp_path, *arguments)
+    assert status == 0, output
+    progress = tmp_path / "progress.jsonl"
+    header, *lines = progress.read_text().splitlines()
+    older = json.dumps(json.loads(header) | {"code": "of yesterday"})
+    one = json.loads(lines[-1])
+    lines[-1] = json.dumps(one | {"problems": ["hang: once"]})
+    progress.write_text("\n".join([older, *lines]) + "\n")
+    status, second, output = run_loop(tmp_path, *arguments, "--keep-older")
+    assert status == 0, output
+    assert second["trials"] == first["trials"]
+    tried_again = 1 if one["call"] else 0  # what had found something; the end of the case is asked for each time
+    assert second["of_earlier_code"] == first["trials"] - tried_again
+    assert second["findings"] == []
+    assert "were made with earlier code" in (tmp_path / "faults.md").read_text()
+    progress.write_text(progress.read_text().replace('"backend": "', '"backend": "another.'))
+    status, third, output = run_loop(tmp_path, "--minutes=0", "--jobs=1", "--keep-older")
+    assert "begins anew" in output
+    assert third["trials"] == 0
+
+
 @pytest.mark.parametrize("error", ["CUDA_ERROR_OUT_OF_MEMORY", "CUDA_ERROR_UNKNOWN", "CUDA_ERROR_ILLEGAL_ADDRESS"])
 @pytest.mark.parametrize("completion", ["event", "host-function"])
 def test_every_call_of_opening_fails_once(error: str, completion: str) -> None:
