@@ -7,9 +7,9 @@ behind it in another.
 
 ``python tools/fault_loop.py --output=docs/results/faults`` runs the whole, resumes what was interrupted, and writes
 ``faults.json`` and ``faults.md``; when the backend has changed since, it begins anew, unless ``--keep-older`` says that
-what was tried of earlier code counts, too, and the page says how much that is. ``--trials=100`` tries so many, picked at
-random, and ``--from=FILE`` those of a file. Several processes share the whole: each takes one case with one
-of the errors, then the next.
+what was tried of earlier code counts, too, and the page says how much that is. ``--trials=100`` tries so many, picked
+at random, and ``--from=FILE`` those of a file. Several processes share the whole: each takes one case with one of the
+errors, then the next.
 """
 
 from __future__ import annotations

@@ -120,8 +120,8 @@ def summarize(folder: Path, extent: str, backend: str) -> dict[str, Any]:
     (folder / "faults.json").write_text(json.dumps(result, indent=1) + "\n")
     lines = ["# Every driver call fails once", ""]
     lines += [f"{result['trials']} failing calls in {result['cases']} cases, on the simulated driver: {extent}.", ""]
-    if result["of_earlier_code"]:
-        lines += [f"Of these {result['of_earlier_code']} were made with earlier code of the CUDA backend or the loop.", ""]
+    if older := result["of_earlier_code"]:
+        lines += [f"Of these {older} were made with earlier code of the CUDA backend or the loop.", ""]
     lines += ["| Error | Calls failed |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in result["errors"].items()), ""]
     lines += ["| Call | Times |", "| --- | --- |", *(f"| `{k}` | {v} |" for k, v in result["calls"].items()), ""]
     well = "Nothing hung, leaked or was lost." if reached else "Nothing was tried."
