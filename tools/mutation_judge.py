@@ -200,8 +200,8 @@ def is_doubtful(result: dict[str, Any]) -> bool:
 
 
 def is_again(copy: Path, original: Path, spec: str, case: str) -> bool:
-    """Whether a case notices the mutant when it is run again, alone, and finds nothing in the original."""
+    """Whether a case notices the mutant when it is run again, alone, and finds nothing in the original as often."""
     alone = (spec, [case], *ISOLATED)
     if all(judge(copy, *alone, limit=LIMIT)["outcome"] not in NOTICED for _ in range(TRIES)):
         return False
-    return bool(judge(original, *alone, limit=LIMIT)["outcome"] == "survived")
+    return all(judge(original, *alone, limit=LIMIT)["outcome"] == "survived" for _ in range(TRIES))

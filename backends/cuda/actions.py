@@ -73,7 +73,6 @@ class Action:
         "clock",
         "error",
         "event",
-        "is_recorded",
         "issued_weight",
         "lane",
         "number",
@@ -110,7 +109,6 @@ class Action:
         #: Its place among what its lane was given; the driver calls back with it.
         self.number = 0
         self.error: HalError | None = None
-        self.is_recorded = False
         self.stage = Stage.NOT_BEGUN
         self.staging: list[PinnedBlock] = UNUSED
 

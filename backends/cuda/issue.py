@@ -232,7 +232,6 @@ def _cannot_record(engine: Engine, action: Action, error: CudaError) -> None:
 
 def _publish(engine: Engine, action: Action) -> None:
     """The event of an action is recorded: bind to it whoever waits for what it will signal."""
-    action.is_recorded = True
     for semaphore, value in action.signals:
         for wait in semaphore.recorded(value, action):
             consumer = wait.action

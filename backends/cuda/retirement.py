@@ -89,8 +89,6 @@ def finish(engine: Engine, action: Action, error: HalError | None) -> None:
         due: list[Waiting] = []
         try:
             if error:
-                if action.is_recorded:
-                    semaphore.withdraw_signal(value, action)
                 semaphore.fail_from_device(error, due)
             else:
                 semaphore.signal_from_device(value, action, due)

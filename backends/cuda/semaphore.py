@@ -180,11 +180,6 @@ class EventSemaphore(Semaphore):
                 self._value = value
                 self._take(value, due)
 
-    def withdraw_signal(self, value: int, action: Action) -> None:
-        """Nobody must be bound to a signal that will not be made."""
-        with self._lock:
-            self._forget_signal(value, action)
-
     def _forget_signal(self, value: int, action: Action) -> None:
         signals = self._signals
         place = bisect_left(signals, (value,))
@@ -195,7 +190,10 @@ class EventSemaphore(Semaphore):
             place += 1
 
     def fail_from_device(self, error: HalError, due: list[Waiting]) -> None:
-        """Fail for good, unless that has happened, and add everyone who waits to ``due``."""
+        """Fail for good, unless that has happened, and add everyone who waits to ``due``.
+
+        Nobody is bound to a signal of it any more: none will be made.
+        """
         with self._lock:
             if not self._failure:
                 self._failure = error.again()

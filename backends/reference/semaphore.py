@@ -35,7 +35,8 @@ class ReferenceSemaphore(Semaphore):
         self.device = device
         self._value = initial_value
         self._failure: HalError | None = None
-        # Waiters by the value that they wait for, and a heap of those values: a signal looks only at what it reaches.
+        # Waiters by the value that they wait for, and a heap of those values: a signal looks only at what it reaches. A
+        # value that nobody waits for any more may lie there still.
         self._waiters: dict[int, dict[Waiter, Point]] = {}
         self._values: list[int] = []
 
@@ -80,7 +81,7 @@ class ReferenceSemaphore(Semaphore):
         """Move the timeline forward and tell everyone who waited for what is now reached."""
         self._value = value
         while self._values and self._values[0] <= value:
-            for waiter, point in self._waiters.pop(heapq.heappop(self._values)).items():
+            for waiter, point in self._waiters.pop(heapq.heappop(self._values), {}).items():
                 waiter.reached(point)
 
     def _signal_from_queue(self, value: int) -> None:
@@ -117,7 +118,12 @@ class ReferenceSemaphore(Semaphore):
 
     def _unregister(self, waiter: Waiter, point: Point) -> None:
         """Do not tell ``waiter`` after all; nothing happens if it has been told."""
-        self._waiters.get(point.value, {}).pop(waiter, None)
+        waiting = self._waiters.get(point.value, {})
+        waiting.pop(waiter, None)
+        if not waiting:
+            self._waiters.pop(point.value, None)
+            if len(self._values) > 32 + 2 * len(self._waiters):  # most of them nobody waits for any more
+                self._values = sorted(self._waiters)
 
     def _waiting(self) -> int:
         return sum(len(waiting) for waiting in self._waiters.values())

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import pytest
 
-from pytest_cuda2hal.hal import StatusCode
+from pytest_cuda2hal.hal import Capability, Hold, StatusCode
 
 from ..support import (
     AskVariation,
     Cause,
     Effort,
+    Latches,
     ObservedDevice,
     Semaphores,
     Settle,
@@ -19,8 +21,10 @@ from ..support import (
     blocked,
     clause,
     failure_of,
+    requires,
     status_of,
 )
+from ..waits.watching import Meetings
 from .support import check_wait_code, expect_cause, expect_failing_wait
 
 
@@ -74,6 +78,50 @@ def test_wait_that_begins_as_the_semaphore_fails(
         waiter = threads.start(partial(s.wait, 1))
         s.fail(error)
         expect_failing_wait(variation, error, waiter.result)
+
+
+@clause("F-2")
+@requires(Capability.HOLD)
+@pytest.mark.usefixtures("restless")
+def test_wait_for_running_work_that_begins_as_the_semaphore_fails(
+    device: ObservedDevice,
+    semaphores: Semaphores,
+    latches: Latches,
+    cause: Cause,
+    variation: AskVariation,
+    threads: Tasks,
+    effort: Effort,
+    deadline: float,
+) -> None:
+    """The same where somebody will signal the value, for whom a HAL may look for a while before it lets a thread sleep.
+
+    hold ──s@1──▶ host, which begins to wait just when another thread fails s
+    """
+    error = cause("failed as the wait began")
+    latch = latches()
+    failing = semaphores(effort.loops(200, 1000))
+    for first in range(0, len(failing), 20):
+        device.queue_execute([Hold(latch)], signal=[s @ 1 for s in failing[first : first + 20]])
+    meetings = Meetings(len(failing), deadline)
+
+    def wait() -> None:
+        for k in meetings.lead():
+            expect_failing_wait(variation, error, partial(failing[k - 1].wait, 1, timeout=None))
+
+    def fail() -> None:
+        for k in meetings.follow():
+            pause(k)
+            failing[k - 1].fail(error)
+
+    threads.run([wait, fail])
+    latch.open()
+
+
+def pause(k: int) -> None:
+    """Stay awake for 0 to 95 µs: a thread that sleeps comes back too late."""
+    end = time.perf_counter() + k % 20 * 5e-6
+    while time.perf_counter() < end:
+        pass
 
 
 @clause("F-2")

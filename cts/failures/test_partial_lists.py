@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from functools import partial
 
 import pytest
@@ -213,6 +214,61 @@ def test_wait_that_is_reached_just_before_it_fails(
     settle(untouched(spared))
     for c in spared:
         assert c.holds(0)
+
+
+@clause("F-6")
+@requires(Capability.HOLD)
+def test_wait_of_running_work_that_was_reached_fails(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, latches: Latches, cause: Cause
+) -> None:
+    """The consumer runs already, of right, when what it has waited for fails: it did its work, and says so.
+
+    queue 0: hold, let go ──made@1──▶ last queue: fill(c, 7), hold ──done@1──▶ host
+    """
+    c = buffers.filled(0)
+    made, done = semaphores(2)
+    first, second = latches(), latches()
+    device.queue_execute([Hold(first)], signal=[made @ 1], queue=0)
+    last = device.queue_count - 1
+    device.queue_execute([Fill(c, 7), Hold(second)], wait=[made @ 1], signal=[done @ 1], queue=last)
+    first.open()
+    made.wait(1)
+    made.fail(cause("failed when it was reached"))
+    second.open()
+    if status_of(partial(done.wait, 1)) is StatusCode.OK:
+        assert c.holds(7)
+    else:
+        assert c.holds(0), "the submission failed, but it has run"
+
+
+@clause("F-6", "W-8")
+@requires(Capability.HOST_FAIL, Capability.SAME_QUEUE_OUT_OF_ORDER)
+def test_waits_that_stay_among_many_that_are_given_up(
+    device: ObservedDevice, semaphores: Semaphores, cause: Cause, effort: Effort
+) -> None:
+    """Of 150 submissions that wait for values of one timeline 120 fail; the others hear of theirs, value by value.
+
+    host ──gate@v──┬▶ submission v ──done[v]@1──▶ host
+    host ──╳ bad[v]┘ for most v
+    """
+    error = cause("given up")
+    for turn in range(effort.loops(4, 20)):
+        choice = random.Random(turn)
+        gate = semaphores.at(0)
+        values = choice.sample(range(1, 151), 150)
+        done = dict(zip(values, semaphores(150), strict=True))
+        bad = dict(zip(choice.sample(values, 120), semaphores(120), strict=True))
+        for v in values:
+            wait = [gate @ v, bad[v] @ 1] if v in bad else [gate @ v]
+            device.queue_execute([], wait=wait, signal=[done[v] @ 1], queue=v % device.queue_count)
+        for each in bad.values():
+            each.fail(error)
+        for v in sorted(set(values) - set(bad)):
+            gate.signal(v)
+            done[v].wait(1)
+        gate.signal(200)
+        for v in bad:
+            expect_failed(done[v], 1, error)
 
 
 @clause("F-6")

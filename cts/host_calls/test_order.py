@@ -140,15 +140,24 @@ def test_no_signal_while_the_host_call_runs(
 
 @clause("H-1")
 @requires(Capability.HOST_CALL, Capability.HOLD)
+@pytest.mark.parametrize("submitted", ["after-it", "before-it"])
 def test_host_call_waits_for_held_work(
-    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, latches: Latches, settle: Settle
+    device: ObservedDevice, semaphores: Semaphores, latches: Latches, settle: Settle, submitted: str
 ) -> None:
-    """hold (until the latch opens) ──held@1──▶ call ──done@1──▶ host"""
+    """Work that runs will signal the value, and has not yet, whichever of the two was submitted first.
+
+    hold (until the latch opens) ──held@1──▶ call ──done@1──▶ host
+    """
     made = Calls()
     held, done = semaphores(2)
     latch = latches()
-    device.queue_execute([Hold(latch)], signal=[held @ 1])
-    device.queue_host_call(made.call, wait=[held @ 1], signal=[done @ 1])
+    if submitted == "before-it":
+        device.need_queues(2)
+        device.queue_host_call(made.call, wait=[held @ 1], signal=[done @ 1], queue=1)
+        device.queue_execute([Hold(latch)], signal=[held @ 1])
+    else:
+        device.queue_execute([Hold(latch)], signal=[held @ 1])
+        device.queue_host_call(made.call, wait=[held @ 1], signal=[done @ 1])
 
     settle(lambda: made.none_yet)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_cuda2hal.hal import Capability, Device, HalError, Semaphore, StatusCode
+from pytest_cuda2hal.hal import Capability, Device, Fill, HalError, Hold, StatusCode, Timepoint
 
 from ..support import AskVariation, OpenDevice, Quality, clause, requires, status_of
 from .memory import expect_no_growth
@@ -61,23 +61,27 @@ def test_submissions_that_fail_leave_nothing(
     """Of two semaphores that submissions wait for one fails; the other, which never comes, lives on without them.
 
     host ──╳ failed[k]@1──┐
-    nobody ─ ─never@1─ ─ ─┴▶ submission k ──╳ done[k]@1──▶ host
+    nobody ─ ─never@k─ ─ ─┴▶ submission k ──╳ done[k]@1──▶ host
     """
     if variation("failure-promptness").permits("when-resolved"):
         pytest.skip("unsupported: in this profile a failure may wait for the other members of the list")
     device = open_device().inner  # no observer remembers anything
     never = device.create_semaphore(0)
 
+    value = 0
+
     def fail(times: int) -> None:
+        nonlocal value
         for _ in range(times):
-            fail_one(device, never, deadline)
+            value += 1
+            fail_one(device, never @ value, deadline)
 
     expect_no_growth("submissions that fail", fail, quality, deadline, warm_up=WARM_UP, many=MANY)
 
 
-def fail_one(device: Device, never: Semaphore, deadline: float) -> None:
+def fail_one(device: Device, never: Timepoint, deadline: float) -> None:
     failed, done = device.create_semaphore(0), device.create_semaphore(0)
-    device.queue_execute([], wait=[never @ 1, failed @ 1], signal=[done @ 1])
+    device.queue_execute([], wait=[never, failed @ 1], signal=[done @ 1])
     failed.fail(HalError(StatusCode.CANCELLED, "asked for"))
     code = status_of(lambda: done.wait(1, deadline))
     assert code not in (StatusCode.OK, StatusCode.DEADLINE_EXCEEDED), f"expected a failure; seen {code.name}"
@@ -100,3 +104,57 @@ def test_updates_leave_nothing(open_device: OpenDevice, quality: Quality, deadli
         s.wait(value, deadline)
 
     expect_no_growth("updates", update, quality, deadline, warm_up=WARM_UP, many=MANY)
+
+
+@clause("L-1q")
+@requires(Capability.HOLD)
+def test_finished_work_leaves_nothing_while_what_follows_it_is_held(
+    open_device: OpenDevice, quality: Quality, deadline: float
+) -> None:
+    """A timeline on which there is always work: what is over is forgotten also by the work that waited for it.
+
+    hold ──s@1──▶ … ──s@500──▶ hold ──s@501──▶ …      a hold ends when the next one has been submitted
+    """
+    device = open_device().inner  # no observer remembers anything
+    s = device.create_semaphore(0)
+    latch = device.create_latch()
+    device.queue_execute([Hold(latch)], signal=[s @ 1])
+    value = 1
+
+    def go_on(times: int) -> None:
+        nonlocal latch, value
+        for _ in range(times):
+            device.queue_execute([], wait=[s @ value], signal=[s @ (value + 1)])
+            value += 1
+        following = device.create_latch()
+        device.queue_execute([Hold(following)], wait=[s @ value], signal=[s @ (value + 1)])
+        latch.open()
+        latch = following
+        s.wait(value, deadline)
+        value += 1
+
+    try:
+        expect_no_growth("finished work", go_on, quality, deadline, warm_up=WARM_UP, many=MANY)
+    finally:
+        latch.open()
+    s.wait(value, deadline)
+
+
+@clause("L-1q")
+@requires(Capability.REUSABLE_COMMANDS)
+def test_command_buffers_leave_nothing(open_device: OpenDevice, quality: Quality, deadline: float) -> None:
+    """Each is recorded, executed twice and dropped."""
+    device = open_device().inner  # no observer remembers anything
+    b, s = device.allocate_buffer(256), device.create_semaphore(0)
+    value = 0
+
+    def record(times: int) -> None:
+        nonlocal value
+        for _ in range(times):
+            commands = device.create_command_buffer([Fill(b, 1), Fill(b, 2, 0, 128)])
+            for _ in range(2):
+                device.queue_execute(commands, wait=[s @ value], signal=[s @ (value + 1)])
+                value += 1
+        s.wait(value, deadline)
+
+    expect_no_growth("command buffers", record, quality, deadline, warm_up=500, many=MANY_WAITS)

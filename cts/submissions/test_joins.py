@@ -198,3 +198,39 @@ def test_three_held_producers_end_in_every_order(
         held[order[-1]].open()
         done.wait(1)
         assert result.holds(turn), f"the order was {order}"
+
+
+@clause("Q-1", "Q-5")
+@requires(Capability.HOLD)
+def test_two_running_producers_of_one_consumer_among_many(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, latches: Latches, settle: Settle
+) -> None:
+    """More work of a queue waits for running work than a device has ways to wait; the last of it waits for two pieces.
+
+    queue 0: hold ──x@1──▶ queue 1: hold, fill(b, 7) ──near@1──┐
+    queue 1: hold ──far@1──┬───────────────────────────────────┴▶ queue 0: copy(b → c) ──done@1──▶ host
+                           └▶ queue 0: barrier ──ends@k──▶, for k = 1 … 40, submitted before the copy
+    """
+    device.need_queues(2)
+    count = 40
+    b, c = buffers.filled(0, count=2)
+    x, far, near, done = semaphores(4)
+    ends = semaphores(count)
+    first, second, third = latches(), latches(), latches()
+    device.queue_execute([Hold(first)], signal=[x @ 1], queue=0)
+    device.queue_execute([Hold(second)], signal=[far @ 1], queue=1)
+    device.queue_execute([Hold(third), Fill(b, 7)], wait=[x @ 1], signal=[near @ 1], queue=1)
+    for end in ends:
+        device.queue_execute([], wait=[far @ 1], signal=[end @ 1], queue=0)
+    device.queue_copy(b, c, wait=[far @ 1, near @ 1], signal=[done @ 1], queue=0)
+    second.open()
+    far.wait(1)
+    first.open()
+    for end in ends:
+        end.wait(1)
+
+    settle(lambda: done.reads(0), lambda: c.untouched)
+
+    third.open()
+    done.wait(1)
+    assert c.holds(7)

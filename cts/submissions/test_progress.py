@@ -16,6 +16,7 @@ from ..support import (
     Latches,
     ObservedBuffer,
     ObservedDevice,
+    OpenDevice,
     Poll,
     Semaphores,
     Tasks,
@@ -24,6 +25,9 @@ from ..support import (
     requires,
     status_of,
 )
+
+#: Seconds of a wait in vain, in which nobody has anything to do.
+IDLE = 0.2
 
 
 @clause("Q-3")
@@ -94,17 +98,22 @@ def test_runs_without_any_further_call(
 ) -> None:
     """On an idle device: one submission, or one signal that releases it, and from then on nobody calls the HAL.
 
-    The bytes themselves, read past the queues, say that it has run.
+    The bytes themselves, read past the queues, say that it has run, and then the value says so. Now and then there is
+    nothing to do before for so long that whoever looks after the device goes to sleep.
     """
     b = buffers.filled(0)
+    never, done = semaphores(2)
     for turn in range(1, effort.loops(10, 30) + 1):
         [gate] = semaphores(1)
+        if turn % 5 == 0:
+            assert status_of(lambda: never.wait(1, timeout=IDLE)) is StatusCode.DEADLINE_EXCEEDED
         if last_call == "submit":
-            device.queue_fill(b, mark(turn))
+            device.queue_fill(b, mark(turn), signal=[done @ turn])
         else:
-            device.queue_fill(b, mark(turn), wait=[gate @ 1])
+            device.queue_fill(b, mark(turn), wait=[gate @ 1], signal=[done @ turn])
             gate.signal(1)
         poll(partial(b.holds, mark(turn)))
+        poll(partial(done.reads, turn))
 
 
 @clause("Q-14")
@@ -184,6 +193,41 @@ def test_waiting_for_an_unstarted_producer_holds_back_nobody(
     gate.signal(1)
     end.wait(1)
     assert c.holds(7)
+
+
+@clause("Q-14")
+@requires(Capability.HOLD)
+def test_head_of_line_among_consumers(open_device: OpenDevice, variation: AskVariation) -> None:
+    """Whether work that waits for a running producer delays work behind it on its queue that waits for another one.
+
+    queue 1: hold ──a@1──▶ queue 0: barrier ──end@1──▶
+    queue 2: hold ──b@1──▶ queue 0: fill(c, 7) ──done@1──▶ host      this one is let go of first
+    """
+    device = open_device()  # where no queue has done anything yet
+    device.need_queues(3)
+    head_of_line = variation("head-of-line")
+    c = device.allocate_buffer(64)
+    a, b, end, done = (device.create_semaphore(0) for _ in range(4))
+    first, second = device.create_latch(), device.create_latch()
+    try:
+        device.queue_execute([Hold(first)], signal=[a @ 1], queue=1)
+        device.queue_execute([Hold(second)], signal=[b @ 1], queue=2)
+        device.queue_execute([], wait=[a @ 1], signal=[end @ 1], queue=0)
+        device.queue_fill(c, 7, wait=[b @ 1], signal=[done @ 1], queue=0)
+        second.open()
+        if head_of_line.permits("may"):  # no need to wait for long: this is observed, not judged
+            delayed = status_of(lambda: done.wait(1, timeout=0.5)) is StatusCode.DEADLINE_EXCEEDED
+        else:
+            done.wait(1)
+            delayed = False
+        assert end.query() == 0
+        head_of_line.check("may" if delayed else "never")
+    finally:
+        first.open()
+        second.open()
+    end.wait(1)
+    done.wait(1)
+    assert c.read() == bytes([7]) * 64
 
 
 @clause("Q-14")

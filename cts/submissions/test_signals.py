@@ -6,18 +6,20 @@ from functools import partial
 
 import pytest
 
-from pytest_cuda2hal.hal import HalError, StatusCode, Timepoint
+from pytest_cuda2hal.hal import Capability, HalError, Hold, StatusCode, Timepoint
 
 from ..support import (
     AskVariation,
     Buffers,
     Cause,
+    Latches,
     ObservedDevice,
     ObservedSemaphore,
     Semaphores,
     Settle,
     clause,
     expect_failed,
+    requires,
 )
 
 
@@ -116,6 +118,39 @@ def test_signal_overtaken_by_the_device(
     overtaken.check(fate)
     if fate == "no-op":
         assert siblings == ["reached", "reached"], "nothing has failed, so each sibling must have been made"
+
+
+@clause("Q-13")
+@requires(Capability.HOLD)
+def test_value_that_two_running_producers_signal(
+    device: ObservedDevice,
+    semaphores: Semaphores,
+    latches: Latches,
+    settle: Settle,
+    variation: AskVariation,
+    deadline: float,
+) -> None:
+    """Whichever comes first makes the value; the other one is overtaken, and signals its sibling all the same.
+
+    queue 0: hold ──s@1, early@1──▶ host
+    queue 1: hold ──s@1, late@1──▶ host, and this one is let go of first
+    """
+    device.need_queues(2)
+    overtaken = variation("overtaken-signal")
+    overtaken.need_defined()
+    s, early, late = semaphores(3)
+    latch, other = latches(), latches()
+    device.queue_execute([Hold(latch)], signal=[s @ 1, early @ 1], queue=0)
+    device.queue_execute([Hold(other)], signal=[s @ 1, late @ 1], queue=1)
+    other.open()
+    s.wait(1)
+    late.wait(1)
+    latch.open()
+    sibling = became_of(early @ 1)
+    fate = fate_of_overtaken([s], 1, settle, 0 if overtaken.permits("no-op") else deadline)
+    overtaken.check(fate)
+    if fate == "no-op":
+        assert sibling == "reached", "nothing has failed, so the sibling must have been made"
 
 
 def fate_of_overtaken(semaphores: list[ObservedSemaphore], value: int, settle: Settle, failing_within: float) -> str:

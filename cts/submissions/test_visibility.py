@@ -312,3 +312,26 @@ def test_nobody_sees_a_consumer_before_either_producer(
         assert min(seen) >= turn, f"done@{turn} is reached while near and far, for which it waits, read {seen}"
     assert d.holds(turn % 251)
     assert e.holds(turn % 251)
+
+
+@clause("Q-1", "Q-2")
+def test_nobody_sees_a_consumer_before_a_producer_with_work_behind_it(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, effort: Effort
+) -> None:
+    """The same where the producer's queue has gone on by then.
+
+    queue 0: fill(b, turn) ──made@turn──▶ last queue: copy(b → c) ──done@turn──▶ host, which looks at made
+    queue 0: fill(d, turn) ──later@turn──▶ host, when it has looked
+    """
+    b, c, d = buffers.filled(0, count=3)
+    made, later, done = semaphores(3)
+    last = device.queue_count - 1
+    for turn in range(1, effort.loops(300, 2000) + 1):
+        device.queue_fill(b, turn % 251, signal=[made @ turn], queue=0)
+        device.queue_fill(d, turn % 251, signal=[later @ turn], queue=0)
+        device.queue_copy(b, c, wait=[made @ turn], signal=[done @ turn], queue=last)
+        done.wait(turn)
+        seen = made.query()
+        assert seen >= turn, f"done@{turn} is reached while made, for which its submission waits, reads {seen}"
+        later.wait(turn)
+    assert c.holds(turn % 251)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -52,3 +53,29 @@ def followed(semaphore: Semaphore) -> Iterator[int]:
         if semaphore.query() >= END:
             return
         yield value
+
+
+class Meetings:
+    """Rounds that two threads begin at the same moment, by no means of the HAL's."""
+
+    def __init__(self, count: int, deadline: float) -> None:
+        self._count, self._deadline = count, deadline
+        self._meeting = threading.Barrier(2)
+        self._last = END
+
+    def lead(self) -> Iterator[int]:
+        """Yield 1, 2, … as :func:`rounds` does, each when the other thread is there."""
+        value = 0
+        for value in rounds(self._count, self._deadline):
+            self._meeting.wait(self._deadline)
+            yield value
+        self._last = value
+        self._meeting.wait(self._deadline)
+
+    def follow(self) -> Iterator[int]:
+        """Yield what the leading thread is given."""
+        for value in itertools.count(1):
+            self._meeting.wait(self._deadline)
+            if value > self._last:
+                return
+            yield value
