@@ -44,13 +44,14 @@ from mutation_judge import (
     SOON,
     Copies,
     Over,
+    ask_tests,
     end_all,
     is_doubtful,
     judge,
     judge_surely,
 )
 from mutation_look import FAULTS, Suite, find_reach
-from mutation_page import FAULT, read_equivalents, reason_of, summarize
+from mutation_page import FAULT, read_equivalents, reason_of, summarize, tests_of
 from mutation_reach import Reach, rows_of
 
 #: How many trials that reach a mutant judge it.
@@ -289,7 +290,9 @@ def choose(
     unasked = {
         key
         for key, result in alive.items()
-        if result.get("suite") != suite.digest or set(GROUPS[result["group"]].specs) - asked_of(result)
+        if result.get("suite") != suite.digest
+        or set(GROUPS[result["group"]].specs) - asked_of(result)
+        or tests_of(result, equivalents)
     }
     chosen: list[tuple[str, Mutant]] = []
     for group, each in mutants.items():
@@ -362,6 +365,9 @@ class Run:
                     is_newer = partial(self._suite.is_newer, digest=before.get("suite", ""))
                     known = self._killers, reach, rows, before, is_newer
                     result |= try_out(copy, copies.original, group, mutant, *known)
+                    if result["outcome"] == "survived":
+                        result["tests"] = before.get("tests", {})
+                        result["tests"] |= ask_tests(copy, tests_of(result, read_equivalents(EQUIVALENTS)))
         except Over:
             raise
         except Exception as error:  # noqa: BLE001 - one that cannot be tried costs no other

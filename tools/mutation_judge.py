@@ -14,10 +14,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from mutation_page import CAUGHT as CAUGHT_BY_TESTS
+from mutation_page import PASSED
 from zoo import CAUGHT, target
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -170,6 +172,27 @@ def judge(copy: Path, spec: str, cases: Sequence[str], *arguments: str, limit: f
             return {"outcome": "survived"}
         outcome = NO_RUN if status == USAGE_ERROR else NOT_DONE
         return {"outcome": outcome, "message": f"exit code {status}: {output.strip()[-200:]}"}
+
+
+def judge_by_tests(copy: Path, tests: str, *, limit: float) -> bool | None:
+    """Tell whether tests of the backend's own notice a mutant, in each of two runs; ``None`` where nobody can say."""
+    command = [sys.executable, "-P", "-m", "pytest", str(ROOT / tests), "-q", "-x", "-c", str(ROOT / "pyproject.toml")]
+    command += ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly"]
+    path = os.pathsep.join([str(copy), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    for _ in range(2):
+        status, _output = run_suite(command, str(ROOT), environment, limit)
+        if status not in (0, 1):
+            return None
+        if status == 0:
+            return False
+    return True
+
+
+def ask_tests(copy: Path, tests: Iterable[str]) -> dict[str, str]:
+    """Return what tests of the backend's own say of a mutant."""
+    answers = {each: judge_by_tests(copy, each, limit=LIMIT) for each in tests}
+    return {each: CAUGHT_BY_TESTS if answer else PASSED for each, answer in answers.items() if answer is not None}
 
 
 def judge_surely(

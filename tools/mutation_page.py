@@ -15,26 +15,34 @@ NO_MUTANT = "no mutant"
 UNDECIDED = ("not done",)
 #: What caught it is the fault loop.
 FAULT = "fault"
+#: What tests of the backend's own say of a mutant that the suite cannot catch.
+CAUGHT, PASSED = "caught", "passed"
 
 
-def read_equivalents(path: Path) -> list[dict[str, str]]:
+#: An entry of the list of reasons. What is to be matched may be a text, or several of which one does.
+Reason = dict[str, str | list[str]]
+
+
+def read_equivalents(path: Path) -> list[Reason]:
     """Return the mutants that change nothing which the contract speaks of, each with the reason.
 
-    :raises SystemExit: an entry lacks something.
+    :raises SystemExit: an entry lacks something, or names tests that are not there.
     """
-    entries: list[dict[str, str]] = tomllib.loads(path.read_text(encoding="utf-8")).get("mutant", [])
+    entries: list[Reason] = tomllib.loads(path.read_text(encoding="utf-8")).get("mutant", [])
     for entry in entries:
         if missing := {"module", "before", "after", "why"} - set(entry):
             raise SystemExit(
                 f"ERROR: {path.name}: an entry of {entry.get('module')} has no {', '.join(sorted(missing))}"
             )
+        if not (path.parent.parent / str(entry.get("tests", ""))).exists():
+            raise SystemExit(f"ERROR: {path.name}: an entry names {entry['tests']}, which is not there")
     return entries
 
 
 def summarize(
     output: Path,
     results: list[dict[str, Any]],
-    equivalents: list[dict[str, str]],
+    equivalents: list[Reason],
     total: int,
     suites: dict[str, list[str]] | None = None,
 ) -> int:
@@ -94,17 +102,35 @@ def replace(path: Path, text: str) -> None:
     beside.replace(path)
 
 
-def reason_of(result: dict[str, Any], equivalents: list[dict[str, str]]) -> str:
-    """Return why nobody can tell a survivor from the original; nothing if no entry speaks of it."""
-    for entry in equivalents:
-        if all(_matches(entry.get(key, "…"), result[key]) for key in ("module", "where", "before", "after")):
-            return entry["why"]
+def reason_of(result: dict[str, Any], equivalents: list[Reason]) -> str:
+    """Return why nobody can tell a survivor from the original; nothing if no entry speaks of it.
+
+    An entry that leaves a mutant to tests of the backend's own counts only where these have caught it.
+    """
+    for entry in _entries_of(result, equivalents):
+        tests = entry.get("tests")
+        if not tests or result.get("tests", {}).get(tests) == CAUGHT:
+            return f"{entry['why']}{f' `{tests}` fails with it.' if tests else ''}"
     return ""
 
 
-def _matches(pattern: str, text: str) -> bool:
-    """Tell whether a text is as in a pattern, in which ``…`` stands for anything."""
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("…"))), text, re.DOTALL) is not None
+def tests_of(result: dict[str, Any], equivalents: list[Reason]) -> list[str]:
+    """Return the tests of the backend's own that a survivor is left to, and that were not asked yet."""
+    named = [str(entry["tests"]) for entry in _entries_of(result, equivalents) if "tests" in entry]
+    return [tests for tests in dict.fromkeys(named) if tests not in result.get("tests", {})]
+
+
+def _entries_of(result: dict[str, Any], equivalents: list[Reason]) -> list[Reason]:
+    keys = ("module", "where", "before", "after")
+    return [entry for entry in equivalents if all(_matches(entry.get(key, "…"), result[key]) for key in keys)]
+
+
+def _matches(patterns: str | list[str], text: str) -> bool:
+    """Tell whether a text is as in one of some patterns, in which ``…`` stands for anything."""
+    return any(
+        re.fullmatch(".*".join(map(re.escape, pattern.split("…"))), text, re.DOTALL) is not None
+        for pattern in ([patterns] if isinstance(patterns, str) else patterns)
+    )
 
 
 def _told(result: dict[str, Any]) -> str:

@@ -98,15 +98,10 @@ class Reach(NamedTuple):
         return [case for case in self.seconds if case in reached]
 
 
-#: Functions in which a thread may be from one case to the next, where coverage.py does not notice that.
-THREAD_MAINS = frozenset({"_run", "_complete"})
-
-
 def rows_of(text: str, line: int) -> range | None:
     """Return the rows of the statement that a line is in, of a compound one its head.
 
-    ``None`` where nobody knows which cases come there: outside of functions, in the head of one, and in one in which a
-    thread stays.
+    ``None`` where that runs before any case does: outside of functions, and what stands in the head of one.
     """
     body: Sequence[ast.AST] = ast.parse(text).body
     inside = False
@@ -121,7 +116,7 @@ def rows_of(text: str, line: int) -> range | None:
         parts = _parts(node)
         head = range(first, min((_extent(part)[0] for part in parts), default=last + 1))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            if line in head or node.name in THREAD_MAINS:
+            if line in head:
                 return None
             inside = True
         rows, body = head, parts

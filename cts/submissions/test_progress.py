@@ -19,6 +19,7 @@ from ..support import (
     OpenDevice,
     Poll,
     Semaphores,
+    Settle,
     Tasks,
     clause,
     mark,
@@ -392,6 +393,35 @@ def test_running_work_is_over_before_what_follows_it(
         waits[k].result()
         assert s.query() == k + 1
     for k in range(count):  # not while a queue is held, which not every HAL can read beside
+        assert targets[k].holds(k + 1)
+
+
+@clause("Q-2", "Q-14")
+@requires(Capability.HOLD)
+def test_several_pieces_of_running_work_end_at_once(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, latches: Latches, settle: Settle
+) -> None:
+    """Of twelve pieces of work on a queue some end while nobody looks; these are seen to be done, and no others.
+
+    queue 0: hold, fill(b0, 1) ──s@1──▶ hold, fill(b1, 2) ──s@2──▶ …      the holds end two, one, four, three at a time
+    """
+    count = 12
+    targets = buffers.filled(0, count=count)
+    [s] = semaphores(1)
+    held = [latches() for _ in range(count)]
+    for k in range(count):
+        device.queue_execute([Hold(held[k]), Fill(targets[k], k + 1)], wait=[s @ k], signal=[s @ (k + 1)])
+    ended = 0
+    for more in (2, 1, 4, 3):
+        for latch in held[ended : ended + more]:
+            latch.open()
+        ended += more
+        s.wait(ended)
+        settle(partial(s.reads, ended))
+    for latch in held[ended:]:
+        latch.open()
+    s.wait(count)
+    for k in range(count):
         assert targets[k].holds(k + 1)
 
 

@@ -25,7 +25,7 @@ from ..support import (
     requires,
     status_of,
 )
-from .watching import LATE, expect_success, expect_timeout
+from .watching import LATE, RESOLUTION, expect_success, expect_timeout
 
 #: Seconds that no case waits for. Counted in milli-, micro- or nanoseconds they are beyond 32, 53 or 64 bits.
 HUGE = [2147483.648, 4294967.296, 1e7, 1e9, 9.3e9, 1.9e10, 1e18, 1e300]
@@ -50,6 +50,28 @@ def test_reached_value_satisfies_a_wait_with_any_timeout(
             # On a thread, so that a wait without end is noticed.
             what = f"wait({value}, timeout={timeout}) at 7"
             threads.start(partial(expect_success, partial(semaphore.wait, value, timeout), what), what).result()
+
+
+@clause("W-5")
+def test_timeouts_of_whole_seconds(semaphores: Semaphores, threads: Tasks, settle: Settle) -> None:
+    """A timeout is a number of seconds, also where it looks like a flag.
+
+    a thread each: wait(1, timeout) ──▶ reached; or expired, in its time, on a machine that stood still for so long
+    """
+    [s] = semaphores(1)
+
+    def wait(timeout: int) -> None:
+        begin = time.monotonic()
+        code = status_of(partial(s.wait, 1, timeout))
+        lasted = time.monotonic() - begin
+        late = code is StatusCode.DEADLINE_EXCEEDED and lasted >= timeout - RESOLUTION
+        assert late or code is StatusCode.OK, f"wait(1, timeout={timeout}) ended with {code.name} after {lasted:.3f} s"
+
+    waits = [threads.start(partial(wait, timeout)) for timeout in (1, 2, 3, 60, 3600)]
+    settle(blocked(*waits[3:]))
+    s.signal(1)
+    for each in waits:
+        each.result()
 
 
 @clause("W-3", "W-4")

@@ -188,10 +188,6 @@ class Box:
             return a
 
         return inner()
-
-    def _run(self):
-        while self.size:
-            self.work()
 """
 
 
@@ -214,7 +210,6 @@ class Box:
         ("self.size += 1", ["self.size += 1", "self.size += 1"]),
         ("return a", ["return a", "return a"]),
         ("return inner()", ["return inner()", "return inner()"]),
-        ("self.work()", None),  # a thread may be there from one case to the next
     ],
 )
 def test_the_rows_whose_cases_judge(text: str, rows: list[str] | None) -> None:
