@@ -454,6 +454,16 @@ def test_a_reason_may_hold_for_one_function(tmp_path: Path) -> None:
     assert reason_of({**result, "where": "Box.take"}, [entry]) == ""
 
 
+def test_a_reason_may_speak_of_several_changes_and_of_one_place() -> None:
+    changes = [["a", "b"], ["…c", "d", 2]]
+    entry = {"module": ["m.py", "n.py"], "changes": changes, "why": "Nobody looks."}
+    result = {"module": "n.py", "where": "Box.put", "place": 1}
+    assert reason_of({**result, "before": "a", "after": "b"}, [entry]) == "Nobody looks."
+    assert reason_of({**result, "before": "a", "after": "d"}, [entry]) == ""
+    assert reason_of({**result, "before": "bc", "after": "d"}, [entry]) == ""
+    assert reason_of({**result, "before": "bc", "after": "d", "place": 2}, [entry]) == "Nobody looks."
+
+
 def test_no_reason_excuses_what_the_suite_catches() -> None:
     """By the newest results: a pattern that is too wide would keep a defect from being looked at."""
     entries = read_equivalents(mutation.EQUIVALENTS)

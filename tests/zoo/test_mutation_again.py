@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
 import mutation
 import mutation_faults
+import mutation_judge
 from mutants import Mutant, mutants_of
 from mutation_look import FAULTS, Suite
 from mutation_reach import Reach
@@ -161,3 +162,34 @@ def test_the_fault_loop_judges(tmp_path: Path) -> None:
         found = mutation_faults.judge_by_faults(copy, trials, limit=100)
     assert (found["outcome"], found["case"]) == ("fault", case), found
     assert "lost signal" in found["message"]
+
+
+@pytest.mark.parametrize(
+    ("tests", "says", "status"), [("test_interruptions.py", "caught", 0), ("test_locks.py", "passed", 1)]
+)
+def test_tests_of_the_projects_own_are_asked_where_a_reason_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tests: str, says: str, status: int
+) -> None:
+    """A reason that leaves a mutant to them counts only if they fail with it."""
+    module = "backends/cuda/semaphore.py"
+    lines = (mutation.ROOT / module).read_text().splitlines()
+    telling = [one for one in mutants_of(module, mutation.ROOT) if "tell_later" in lines[one.line - 1]]
+    mutant = next(one.id for one in telling if one.operator == "LeaveOut")
+    named = Path("tests/backends/cuda", tests)
+    reasons = tmp_path / "tools" / "equivalents.toml"
+    for path in (reasons, tmp_path / named):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    change = 'before = "self.engine.tell_later(self, due)"\nafter = "pass"\nwhy = "Interrupted."'
+    reasons.write_text(f'[[mutant]]\nmodule = "backends/…"\n{change}\ntests = "{named}"\n')
+    monkeypatch.setattr(mutation, "EQUIVALENTS", reasons)
+    monkeypatch.setattr(mutation_judge, "SUITE", ["pytest_cuda2hal.cts.timeline.test_values"])
+    found = mutation.main([f"--only={mutant}", f"--output={tmp_path / 'kept'}", "--jobs=1"])
+    [result] = json.loads((tmp_path / "kept.json").read_text())["results"]
+    assert (result["outcome"], result["tests"]) == ("survived", {str(named): says})
+    assert found == status
+    page = (tmp_path / "kept.md").read_text()
+    assert (f"Interrupted. `{named}` fails with it." in page) is (status == 0)
+    reasons.write_text(reasons.read_text() + f'[[mutant]]\nmodule = "m"\n{change}\ntests = "tests/nowhere.py"\n')
+    with pytest.raises(SystemExit, match="which is not there"):
+        mutation.read_equivalents(reasons)
