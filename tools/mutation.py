@@ -45,10 +45,10 @@ from mutation_judge import (
     Copies,
     Over,
     ask_tests,
-    end_all,
     is_doubtful,
     judge,
     judge_surely,
+    map_all,
 )
 from mutation_look import FAULTS, Suite, find_reach
 from mutation_page import FAULT, read_equivalents, reason_of, summarize, tests_of
@@ -202,7 +202,7 @@ def try_without_a_mutant(copies: Copies, groups: Iterable[str], jobs: int, *, wh
 
     specs = list(dict.fromkeys(spec for group in groups for spec in GROUPS[group].specs))
     with ThreadPoolExecutor(jobs) as pool:
-        results = list(pool.map(control, specs))
+        results = map_all(pool, control, specs)
     for spec, result in zip(specs, results, strict=True):
         if result["outcome"] != "survived":
             why = " ".join(result.get(key, "") for key in ("outcome", "case", "message"))
@@ -338,12 +338,7 @@ class Run:
 
         try:
             with ThreadPoolExecutor(options.jobs) as pool:
-                try:
-                    list(pool.map(work, todo))
-                except BaseException:  # Ctrl-C: nobody waits for what is in progress
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    end_all()
-                    raise
+                map_all(pool, work, todo)
         finally:
             self.keep()
 

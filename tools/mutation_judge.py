@@ -14,13 +14,17 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from mutation_page import CAUGHT as CAUGHT_BY_TESTS
 from mutation_page import PASSED
 from zoo import CAUGHT, target
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Seconds for a wait; for a whole case, where one hangs; for the first cases, and for the whole suite.
@@ -57,6 +61,16 @@ def end_all() -> None:
     with _lock:
         for process in _running:
             _kill(process)
+
+
+def map_all(pool: ThreadPoolExecutor, function: Callable[[Item], Answer], items: Iterable[Item]) -> list[Answer]:
+    """Call a function for each item, in the threads of a pool; Ctrl-C waits for nothing that is in progress."""
+    try:
+        return list(pool.map(function, items))
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        end_all()
+        raise
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mutation_faults import fault_command
-from mutation_judge import Copies, run_suite, suite_command
+from mutation_judge import Copies, map_all, run_suite, suite_command
 from mutation_reach import MODULES, OUTPUT, Reach
 
 #: Seconds for a wait where coverage.py looks on, and how often it does: what only a race reaches shows now and then.
@@ -81,5 +81,5 @@ def find_reach(copies: Copies, modules: Mapping[str, Sequence[str]], jobs: int) 
 
         paths = {spec: [Path(kept, f"{at}-{number}") for number in range(LOOKS)] for at, spec in enumerate(modules)}
         todo = [(spec, number, path) for spec, mine in paths.items() for number, path in enumerate(mine)]
-        list(pool.map(lambda one: look(*one), todo))
+        map_all(pool, lambda one: look(*one), todo)
         return {spec: Reach.read(mine, modules[spec]) for spec, mine in paths.items()}
