@@ -100,8 +100,10 @@ def test_wait_for_running_work_that_begins_as_the_semaphore_fails(
     error = cause("failed as the wait began")
     latch = latches()
     failing = semaphores(effort.loops(200, 1000))
-    for first in range(0, len(failing), 20):
-        device.queue_execute([Hold(latch)], signal=[s @ 1 for s in failing[first : first + 20]])
+    lists = [failing[first : first + 20] for first in range(0, len(failing), 20)]
+    done = semaphores(len(lists))
+    for signals, end in zip(lists, done, strict=True):
+        device.queue_execute([Hold(latch)], signal=[end @ 1, *(s @ 1 for s in signals)])
     meetings = Meetings(len(failing), deadline)
 
     def wait() -> None:
@@ -115,6 +117,8 @@ def test_wait_for_running_work_that_begins_as_the_semaphore_fails(
 
     threads.run([wait, fail])
     latch.open()
+    for end in done:
+        end.wait(1)
 
 
 def pause(k: int) -> None:
