@@ -35,7 +35,7 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 from fault_checks import SOON, STUCK, guarded, what_is_left, what_is_wrong
-from fault_page import Trial, begin_progress, code_tried_last, read_progress, summarize
+from fault_page import Trial, begin_progress, code_tried_last, read_progress, summarize, trial_of
 
 from pytest_cuda2hal.backends.faulty.failing_calls import ERRORS, Loop, Plan
 from pytest_cuda2hal.case import CaseState
@@ -68,8 +68,10 @@ class FaultLoop:
         self._progress = Path(arguments.output) / "progress.jsonl"
         before = read_progress(self._progress)
         now = code_tried_last(self._progress)
-        done = [one for one in before if one["code"] == now or not one["problems"]]
-        self._done = {Trial(*(one[name] for name in Trial._fields)) for one in done}
+        # Of earlier code counts what was reached and found nothing.
+        done = [one for one in before if one["code"] == now or (one["call"] and not one["problems"])]
+        self._found = {trial_of(one) for one in before if one["code"] != now and one["problems"]}
+        self._done = {trial_of(one) for one in done}
         self._reached = sum(bool(one["call"]) for one in before)
         self._end = time.monotonic() + 60 * arguments.minutes
         self._asker = os.getppid()
@@ -139,6 +141,9 @@ class FaultLoop:
                     continue
                 count = self._count(item) if count is None else count
                 yield [Trial(case, n, error, times) for n in self._numbers(case, count)]
+                # What earlier code was found with is tried again, also where the case has fewer calls by now.
+                again = [one for one in self._found if one.case == case and (one.error, one.times) == (error, times)]
+                yield from ([one] for one in sorted(again))
 
     def _numbers(self, case: str, count: int) -> list[int]:
         """Return which calls are to fail of a case with so many."""
@@ -168,7 +173,7 @@ class FaultLoop:
             return 0
         plan = Plan()
         self._run(item, plan, trial)
-        if self._problems:
+        if self._problems or trial in self._found:
             self._write(trial, plan)
         return plan.seen
 
@@ -283,6 +288,10 @@ def read_arguments(texts: list[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(texts)
     if arguments.jobs < 1:
         parser.error(f"--jobs is at least 1, not {arguments.jobs}")
+    if arguments.keep_older and (arguments.n or arguments.trials or arguments.first or arguments.given):
+        parser.error(
+            "--keep-older is for the whole: what is asked for by --n, --trials, --first or --from is tried anew"
+        )
     for name in ("minutes", "n", "times", "trials"):
         if not getattr(arguments, name) >= 0:
             parser.error(f"--{name} is at least 0, not {getattr(arguments, name)}")

@@ -27,6 +27,11 @@ class Trial(NamedTuple):
         )
 
 
+def trial_of(one: dict[str, Any]) -> Trial:
+    """Return the trial that a line of the progress speaks of."""
+    return Trial(*(one[name] for name in Trial._fields))
+
+
 def read_progress(path: Path) -> list[dict[str, Any]]:
     """Return what was tried so far, each trial once, with its ``code``. A line that was cut short is tried again."""
     found: dict[Trial, dict[str, Any]] = {}
@@ -36,7 +41,7 @@ def read_progress(path: Path) -> list[dict[str, Any]]:
             if "code" in one:
                 code = one["code"]
             else:
-                found[Trial(*(one[name] for name in Trial._fields))] = one | {"code": code}
+                found[trial_of(one)] = one | {"code": code}
     return list(found.values())
 
 
@@ -71,8 +76,8 @@ def begin_progress(path: Path, backend: str, *, keep_older: bool = False) -> str
         digest.update(module.name.encode() + module.read_bytes())
     now = {"code": digest.hexdigest()[:16], "backend": backend}
     before = [one for one in _lines(path) if "code" in one]
-    is_other = bool(before) and before[-1] != now
-    if before and (not is_other or (keep_older and before[-1].get("backend") == backend)):
+    is_other = path.exists() and path.stat().st_size > 0 and (not before or before[-1] != now)
+    if before and (not is_other or (keep_older and before[-1].get("backend", backend) == backend)):
         with path.open("a") as file:  # the last line may have been cut short
             file.write("\n" + (json.dumps(now) + "\n" if is_other else ""))
         return "what was tried of earlier code is not tried again, unless it found something" if is_other else ""

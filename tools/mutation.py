@@ -7,7 +7,8 @@
 Each mutant is tried in a copy of the packages, by the cases that reach it: first those that caught others like it, then
 all, at quick effort. What handles calls that fail no case reaches, as none fails: mutants of the CUDA backend that live
 on are left to trials of the fault loop, which is the suite on a driver whose calls fail. What survives that, too, is
-equivalent, and ``tools/equivalents.toml`` says why, or the suite lacks a case.
+equivalent, and ``tools/equivalents.toml`` says why, or the suite lacks a case. Where a reason names tests of the
+project's own, these are run on the mutant, too, and it counts only if they fail.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from mutation_judge import (
     map_all,
 )
 from mutation_look import FAULTS, Suite, find_reach
-from mutation_page import FAULT, read_equivalents, reason_of, summarize, tests_of
+from mutation_page import FAULT, Reason, read_equivalents, reason_of, summarize, tests_of
 from mutation_reach import Reach, rows_of
 
 #: How many trials that reach a mutant judge it.
@@ -279,17 +280,17 @@ def choose(
     mutants: Mapping[str, list[Mutant]],
     known: Mapping[str, dict[str, Any]],
     suite: Suite,
+    equivalents: list[Reason],
 ) -> list[tuple[str, Mutant]]:
     """Return what is to be tried, in a random order.
 
     :raises SystemExit: nothing is called as ``--only`` says.
     """
-    equivalents = read_equivalents(EQUIVALENTS)
-    survivors = [result for result in known.values() if result["outcome"] == "survived"]
-    alive = {result["key"]: result for result in survivors if not reason_of(result, equivalents)}
-    unasked = {
+    survivors = {result["key"]: result for result in known.values() if result["outcome"] == "survived"}
+    alive = {key for key, result in survivors.items() if not reason_of(result, equivalents)}
+    unasked = {  # also where there is a reason: it falls when a newer case catches the mutant
         key
-        for key, result in alive.items()
+        for key, result in survivors.items()
         if result.get("suite") != suite.digest
         or set(GROUPS[result["group"]].specs) - asked_of(result)
         or tests_of(result, equivalents)
@@ -308,15 +309,19 @@ def choose(
     else:
         todo = [one for one in chosen if one[1].key not in known or one[1].key in unasked]
     random.Random(options.seed).shuffle(todo)
-    todo.sort(key=lambda one: one[1].key not in known)  # what only newer cases and backends are asked of comes first
+    # What only newer cases and backends are asked of comes first, and of these what has no reason.
+    todo.sort(key=lambda one: (one[1].key not in known, one[1].key not in alive))
     return todo
 
 
 class Run:
     """The results of one run, and how they come about. Thread-safe."""
 
-    def __init__(self, output: Path, known: dict[str, dict[str, Any]], total: int, suite: Suite) -> None:
+    def __init__(
+        self, output: Path, known: dict[str, dict[str, Any]], total: int, suite: Suite, equivalents: list[Reason]
+    ) -> None:
         self._output, self._known, self._total, self._suite = output, known, total, suite
+        self._equivalents = equivalents
         self._killers = Killers(list(known.values()))
         self._lock = threading.Lock()
         self._new = 0
@@ -361,8 +366,9 @@ class Run:
                     known = self._killers, reach, rows, before, is_newer
                     result |= try_out(copy, copies.original, group, mutant, *known)
                     if result["outcome"] == "survived":
-                        result["tests"] = before.get("tests", {})
-                        result["tests"] |= ask_tests(copy, tests_of(result, read_equivalents(EQUIVALENTS)))
+                        result["tests"] = {} if self._again else before.get("tests", {})
+                        tests = tests_of(result, self._equivalents)
+                        result["tests"] |= ask_tests(copy, copies.original, tests)
         except Over:
             raise
         except Exception as error:  # noqa: BLE001 - one that cannot be tried costs no other
@@ -380,7 +386,7 @@ class Run:
         """Write what is known; return 1 if a survivor has no explanation."""
         results = list(self._known.values())
         suites = self._suite.noted({one["suite"] for one in results if one["outcome"] == "survived" and "suite" in one})
-        return int(summarize(self._output, results, read_equivalents(EQUIVALENTS), self._total, suites))
+        return int(summarize(self._output, results, self._equivalents, self._total, suites))
 
 
 def main(texts: Sequence[str] | None = None) -> int:
@@ -394,8 +400,9 @@ def main(texts: Sequence[str] | None = None) -> int:
         path = options.output.with_suffix(".json")
         known = read_results(path, current)
         suite = Suite(ROOT, json.loads(path.read_text()).get("suites", {}) if path.exists() else {})
-        todo = choose(options, mutants, known, suite)
-        run = Run(options.output, known, len(current), suite)
+        equivalents = read_equivalents(EQUIVALENTS)
+        todo = choose(options, mutants, known, suite, equivalents)
+        run = Run(options.output, known, len(current), suite, equivalents)
         if todo:
             run.try_all(todo, Copies(Path(folder), options.jobs), options)
         return run.keep()

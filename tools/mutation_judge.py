@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from mutation_page import CAUGHT as CAUGHT_BY_TESTS
-from mutation_page import PASSED
+from mutation_page import PASSED, digest_of
 from zoo import CAUGHT, target
 
 Item = TypeVar("Item")
@@ -188,25 +188,28 @@ def judge(copy: Path, spec: str, cases: Sequence[str], *arguments: str, limit: f
         return {"outcome": outcome, "message": f"exit code {status}: {output.strip()[-200:]}"}
 
 
-def judge_by_tests(copy: Path, tests: str, *, limit: float) -> bool | None:
-    """Tell whether tests of the backend's own notice a mutant, in each of two runs; ``None`` where nobody can say."""
+def judge_by_tests(copy: Path, original: Path, tests: str, *, limit: float) -> bool | None:
+    """Tell whether tests of the project's own notice a mutant, in each of two runs, and pass without it; ``None`` where
+    nobody can say."""
     command = [sys.executable, "-P", "-m", "pytest", str(ROOT / tests), "-q", "-x", "-c", str(ROOT / "pyproject.toml")]
     command += ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly"]
-    path = os.pathsep.join([str(copy), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
-    for _ in range(2):
+    for which, expected in ((copy, 1), (copy, 1), (original, 0)):
+        path = os.pathsep.join([str(which), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
         status, _output = run_suite(command, str(ROOT), environment, limit)
-        if status not in (0, 1):
-            return None
-        if status == 0:
-            return False
+        if status != expected:
+            return False if which == copy and status == 0 else None
     return True
 
 
-def ask_tests(copy: Path, tests: Iterable[str]) -> dict[str, str]:
-    """Return what tests of the backend's own say of a mutant."""
-    answers = {each: judge_by_tests(copy, each, limit=LIMIT) for each in tests}
-    return {each: CAUGHT_BY_TESTS if answer else PASSED for each, answer in answers.items() if answer is not None}
+def ask_tests(copy: Path, original: Path, tests: Iterable[str]) -> dict[str, list[str]]:
+    """Return what tests of the project's own, as they are now, say of a mutant."""
+    answers = {each: judge_by_tests(copy, original, each, limit=LIMIT) for each in tests}
+    return {
+        each: [CAUGHT_BY_TESTS if answer else PASSED, digest_of(each)]
+        for each, answer in answers.items()
+        if answer is not None
+    }
 
 
 def judge_surely(
@@ -220,9 +223,12 @@ def judge_surely(
             result = judge(copy, spec, cases, *ISOLATED, limit=LIMIT)
         if not is_doubtful(result):
             return result
-        if is_again(copy, original, spec, result["case"]):
+        again = is_again(copy, original, spec, result["case"])
+        if again:
             return {**result, "again": True}
-        if result["case"] not in cases:  # the whole suite was asked, and nobody knows what would have come after it
+        if (
+            again is None or result["case"] not in cases
+        ):  # the whole suite was asked, and nobody knows what would have come after it
             return {"outcome": NOT_DONE, "message": f"{result['case']}, once: {result['message']}"}
         cases = cases[cases.index(result["case"]) + 1 :]
         if not cases:
@@ -236,9 +242,16 @@ def is_doubtful(result: dict[str, Any]) -> bool:
     return result["outcome"] in ("hang", "device lost") or _OF_TIME.search(result["message"]) is not None
 
 
-def is_again(copy: Path, original: Path, spec: str, case: str) -> bool:
-    """Whether a case notices the mutant when it is run again, alone, and finds nothing in the original as often."""
+def is_again(copy: Path, original: Path, spec: str, case: str) -> bool | None:
+    """Whether a case notices the mutant when it is run again, alone, and finds nothing in the original as often.
+
+    ``None`` where the original was not done in time, so that nobody can say.
+    """
     alone = (spec, [case], *ISOLATED)
     if all(judge(copy, *alone, limit=LIMIT)["outcome"] not in NOTICED for _ in range(TRIES)):
         return False
-    return all(judge(original, *alone, limit=LIMIT)["outcome"] == "survived" for _ in range(TRIES))
+    for _ in range(TRIES):
+        outcome = judge(original, *alone, limit=LIMIT)["outcome"]
+        if outcome != "survived":
+            return None if outcome == NOT_DONE else False
+    return True

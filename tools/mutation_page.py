@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import re
 import tomllib
@@ -30,13 +32,24 @@ def read_equivalents(path: Path) -> list[Reason]:
     """
     entries: list[Reason] = tomllib.loads(path.read_text(encoding="utf-8")).get("mutant", [])
     for entry in entries:
+        if unknown := set(entry) - {"module", "where", "before", "after", "changes", "tests", "why"}:
+            raise SystemExit(f"ERROR: {path.name}: an entry of {entry.get('module')} has {', '.join(sorted(unknown))}")
         if missing := {"module", "why", *(() if "changes" in entry else ("before", "after"))} - set(entry):
             raise SystemExit(
                 f"ERROR: {path.name}: an entry of {entry.get('module')} has no {', '.join(sorted(missing))}"
             )
+        if "changes" in entry and not all(_is_change(one) for one in entry["changes"] or [None]):
+            raise SystemExit(
+                f"ERROR: {path.name}: changes are lists of two texts and perhaps a number, in '{entry['why']}'"
+            )
         if not (path.parent.parent / str(entry.get("tests", ""))).exists():
             raise SystemExit(f"ERROR: {path.name}: an entry names {entry['tests']}, which is not there")
     return entries
+
+
+def _is_change(one: Any) -> bool:
+    kinds = [type(part) for part in one] if isinstance(one, list) else []
+    return kinds in ([str, str], [str, str, int])
 
 
 def summarize(
@@ -61,7 +74,7 @@ def summarize(
     document = {"mutants": total, "suites": suites or {}, "results": results}
     replace(output.with_suffix(".json"), json.dumps(document, indent=1) + "\n")
     by_faults = [result for result in real if result["outcome"] == FAULT]
-    by_tests = sum(CAUGHT in one.get("tests", {}).values() for one in excused)
+    by_tests = sum(any(said_by(tests, one) == CAUGHT for tests in one.get("tests", {})) for one in excused)
     by_suite = len(real) - len(survivors) - len(by_faults)
     counted = len(real) - len(excused)
     share = 100 * (counted - len(open_ones)) / counted if counted else 0.0
@@ -111,7 +124,7 @@ def reason_of(result: dict[str, Any], equivalents: list[Reason]) -> str:
     """
     for entry in _entries_of(result, equivalents):
         tests = entry.get("tests")
-        if not tests or result.get("tests", {}).get(tests) == CAUGHT:
+        if not tests or said_by(tests, result) == CAUGHT:
             return f"{entry['why']}{f' `{tests}` fails with it.' if tests else ''}"
     return ""
 
@@ -119,7 +132,23 @@ def reason_of(result: dict[str, Any], equivalents: list[Reason]) -> str:
 def tests_of(result: dict[str, Any], equivalents: list[Reason]) -> list[str]:
     """Return the tests of the backend's own that a survivor is left to, and that were not asked yet."""
     named = [str(entry["tests"]) for entry in _entries_of(result, equivalents) if "tests" in entry]
-    return [tests for tests in dict.fromkeys(named) if tests not in result.get("tests", {})]
+    return [tests for tests in dict.fromkeys(named) if not said_by(tests, result)]
+
+
+def said_by(tests: str, result: dict[str, Any]) -> str:
+    """Return what tests, as they are now, said of a mutant; nothing if they were not asked."""
+    answer, digest = result.get("tests", {}).get(tests, ("", ""))
+    return str(answer) if digest == digest_of(tests) else ""
+
+
+@functools.cache
+def digest_of(tests: str) -> str:
+    """Return what stands for the text of tests, a file or a folder."""
+    path = Path(__file__).resolve().parent.parent / tests
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 def _entries_of(result: dict[str, Any], equivalents: list[Reason]) -> list[Reason]:

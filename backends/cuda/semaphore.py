@@ -212,6 +212,8 @@ class EventSemaphore(Semaphore):
         """Tell those in ``due``, and whoever waits for what is reached or failed: their signaler was interrupted."""
         with self._lock:
             failure = self._failure
+            if failure:
+                self._signals = []
             self._take(None if failure else self._value, due)
         for wait in due:
             if failure:

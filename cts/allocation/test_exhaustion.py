@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_cuda2hal.hal import Capability, StatusCode, Timepoint
+from pytest_cuda2hal.hal import Capability, Hold, StatusCode, Timepoint
 
 from ..support import (
     Buffers,
+    Latches,
     ObservedDevice,
     ObservedSemaphore,
     Semaphores,
@@ -99,6 +100,31 @@ def test_one_byte_more_than_the_memory(device: ObservedDevice, semaphores: Semap
     served.wait(1)
     device.queue_dealloca(a, signal=[served @ 2])
     served.wait(2)
+
+
+@clause("A-5", "Q-13")
+@requires(Capability.BOUNDED_MEMORY, Capability.STATISTICS, Capability.HOLD)
+def test_size_for_which_room_is_being_made(device: ObservedDevice, semaphores: Semaphores, latches: Latches) -> None:
+    """An alloca that finds no room while memory is being freed is served or fails, and is not forgotten.
+
+    queue 0:    hold ──gate@1──▶ dealloca(60%) ──freed@1──▶ host
+    last queue: alloca(60%) ──second@1──▶ host, submitted before the hold ends
+    """
+    size = int(device.statistics().memory_total * 0.6)
+    first, gate, freed, second = semaphores(4)
+    latch = latches()
+    a = device.queue_alloca(size, signal=[first @ 1])
+    first.wait(1)
+    device.queue_execute([Hold(latch)], signal=[gate @ 1], queue=0)
+    device.queue_dealloca(a, wait=[gate @ 1], signal=[freed @ 1], queue=0)
+    b = device.queue_alloca(size, signal=[second @ 1], queue=device.queue_count - 1)
+    latch.open()
+    freed.wait(1)
+    if status_of(lambda: second.wait(1)) is StatusCode.OK:
+        device.queue_dealloca(b, signal=[second @ 2])
+        second.wait(2)
+    else:
+        expect_exhausted(second)
 
 
 @clause("A-5", "F-8")

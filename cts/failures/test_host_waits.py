@@ -106,16 +106,14 @@ def test_wait_for_running_work_that_begins_as_the_semaphore_fails(
         device.queue_execute([Hold(latch)], signal=[end @ 1, *(s @ 1 for s in signals)])
     meetings = Meetings(len(failing), deadline)
 
-    def wait() -> None:
-        for k in meetings.lead():
-            expect_failing_wait(variation, error, partial(failing[k - 1].wait, 1, timeout=None))
+    def wait(k: int) -> None:
+        expect_failing_wait(variation, error, partial(failing[k - 1].wait, 1, timeout=None))
 
-    def fail() -> None:
-        for k in meetings.follow():
-            pause(k)
-            failing[k - 1].fail(error)
+    def fail(k: int) -> None:
+        pause(k)
+        failing[k - 1].fail(error)
 
-    threads.run([wait, fail])
+    threads.run([partial(meetings.lead, wait), partial(meetings.follow, fail)])
     latch.open()
     for end in done:
         end.wait(1)

@@ -121,6 +121,25 @@ def test_dropping_devices_unclosed_leaves_the_process_as_it_was(
     judge(before, rounds, poll, quality)
 
 
+@clause("L-1q", "Q-4")
+def test_dropping_devices_amid_empty_work_leaves_the_process_as_it_was(
+    open_bare: OpenBare, variation: AskVariation, poll: Poll, quality: Quality, deadline: float
+) -> None:
+    """The same while submissions are on their way that have no work, signal nobody and so keep nothing."""
+    if not variation("drop-order").permits("any"):
+        pytest.skip("unsupported: in this profile the device is closed and dropped when everything else has gone")
+
+    def round_of_it() -> None:
+        device = open_bare()
+        for k in range(100):
+            device.queue_execute([], queue=k % device.queue_count)
+        del device
+        gc.collect()
+
+    before, rounds = run_rounds(round_of_it, deadline)
+    judge(before, rounds, poll, quality)
+
+
 @clause("L-1q")
 def test_work_on_one_device_leaves_the_process_as_it_was(
     open_bare: OpenBare, poll: Poll, quality: Quality, deadline: float

@@ -54,7 +54,7 @@ def test_reached_value_satisfies_a_wait_with_any_timeout(
 
 @clause("W-5")
 def test_timeouts_of_whole_seconds(semaphores: Semaphores, threads: Tasks, settle: Settle) -> None:
-    """A timeout is a number of seconds, also where it looks like a flag.
+    """A timeout of whole seconds is not taken for a flag, and ends no wait before its time.
 
     a thread each: wait(1, timeout) ──▶ reached; or expired, in its time, on a machine that stood still for so long
     """
@@ -64,8 +64,9 @@ def test_timeouts_of_whole_seconds(semaphores: Semaphores, threads: Tasks, settl
         begin = time.monotonic()
         code = status_of(partial(s.wait, 1, timeout))
         lasted = time.monotonic() - begin
-        late = code is StatusCode.DEADLINE_EXCEEDED and lasted >= timeout - RESOLUTION
-        assert late or code is StatusCode.OK, f"wait(1, timeout={timeout}) ended with {code.name} after {lasted:.3f} s"
+        expired = code is StatusCode.DEADLINE_EXCEEDED and lasted >= timeout - RESOLUTION
+        what = f"wait(1, timeout={timeout}) ended with {code.name} after {lasted:.3f} s"
+        assert expired or code is StatusCode.OK, what
 
     waits = [threads.start(partial(wait, timeout)) for timeout in (1, 2, 3, 60, 3600)]
     settle(blocked(*waits[3:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
@@ -56,26 +57,41 @@ def followed(semaphore: Semaphore) -> Iterator[int]:
 
 
 class Meetings:
-    """Rounds that two threads begin at the same moment, by no means of the HAL's."""
+    """Rounds that two threads begin at the same moment, by no means of the HAL's.
+
+    Where one of them ends early, by an error, the other ends with it.
+    """
 
     def __init__(self, count: int, deadline: float) -> None:
         self._count, self._deadline = count, deadline
         self._meeting = threading.Barrier(2)
         self._last = END
 
-    def lead(self) -> Iterator[int]:
-        """Yield 1, 2, … as :func:`rounds` does, each when the other thread is there."""
+    def lead(self, do: Callable[[int], object]) -> None:
+        """Do something with 1, 2, … as :func:`rounds` yields them, each when the other thread is there."""
         value = 0
-        for value in rounds(self._count, self._deadline):
+        with self._or_abort():
+            for value in rounds(self._count, self._deadline):
+                self._meeting.wait(self._deadline)
+                do(value)
+            self._last = value
             self._meeting.wait(self._deadline)
-            yield value
-        self._last = value
-        self._meeting.wait(self._deadline)
 
-    def follow(self) -> Iterator[int]:
-        """Yield what the leading thread is given."""
-        for value in itertools.count(1):
-            self._meeting.wait(self._deadline)
-            if value > self._last:
-                return
-            yield value
+    def follow(self, do: Callable[[int], object]) -> None:
+        """Do something with each value that the leading thread is at."""
+        with self._or_abort():
+            for value in itertools.count(1):
+                self._meeting.wait(self._deadline)
+                if value > self._last:
+                    return
+                do(value)
+
+    @contextlib.contextmanager
+    def _or_abort(self) -> Iterator[None]:
+        try:
+            yield
+        except threading.BrokenBarrierError:
+            return  # the other one says why
+        except BaseException:
+            self._meeting.abort()
+            raise

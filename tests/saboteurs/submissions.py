@@ -26,7 +26,7 @@ class Choosy(ReferenceSemaphore):
     def _advance(self, value: int) -> None:
         self._value = value
         while self._values and self._values[0] <= value:
-            waiting = self._waiters.pop(heapq.heappop(self._values))
+            waiting = self._waiters.pop(heapq.heappop(self._values), {})
             for waiter, point in waiting.items():
                 if self.tells(waiter, point, list(waiting)):
                     waiter.reached(point)

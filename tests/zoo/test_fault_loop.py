@@ -92,6 +92,7 @@ def test_lines_that_were_cut_short_are_tried_again(tmp_path: Path) -> None:
         (["--times=-5", "--error=CUDA_ERROR_UNKNOWN"], "--times is at least 0, not -5"),
         (["--trials=-1"], "--trials is at least 0, not -1"),
         (["--from=/nowhere/trials.json"], "No such file or directory"),
+        (["--keep-older", "--first"], "--keep-older is for the whole"),
         ([f"--from={__file__}"], "it holds a JSON list of [case, n, error, times]"),
     ],
 )
@@ -174,12 +175,15 @@ def test_what_was_tried_on_earlier_code_counts_if_one_says_so(tmp_path: Path) ->
     older = json.dumps(json.loads(header) | {"code": "of yesterday"})
     one = json.loads(lines[-1])
     lines[-1] = json.dumps(one | {"problems": ["hang: once"]})
-    progress.write_text("\n".join([older, *lines]) + "\n")
+    beyond = json.dumps(one | {"n": 9000, "problems": ["hang: there is no such call any more"]})
+    as_it_is = json.dumps(one | {"n": 0, "error": "", "call": [], "problems": ["hang: with no failing call"]})
+    progress.write_text("\n".join([older, *lines, beyond, as_it_is]) + "\n")
     status, second, output = run_loop(tmp_path, *arguments, "--keep-older")
     assert status == 0, output
     assert second["trials"] == first["trials"]
     tried_again = 1 if one["call"] else 0  # what had found something; the end of the case is asked for each time
     assert second["of_earlier_code"] == first["trials"] - tried_again
+    assert "of earlier code is not tried again" in output
     assert second["findings"] == []
     assert "were made with earlier code" in (tmp_path / "faults.md").read_text()
     progress.write_text(progress.read_text().replace('"backend": "', '"backend": "another.'))

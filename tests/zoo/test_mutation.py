@@ -445,6 +445,16 @@ def test_what_is_called_equivalent_has_a_reason(tmp_path: Path) -> None:
     path.write_text('[[mutant]]\nmodule = "m.py"\nbefore = "a"\nafter = "b"\n')
     with pytest.raises(SystemExit, match=r"an entry of m\.py has no why"):
         read_equivalents(path)
+    whole = '[[mutant]]\nmodule = "m.py"\nwhy = "w"\n'
+    for more, said in (
+        ('before = "a"\nafter = "b"\nwheer = "f"', r"an entry of m\.py has wheer"),
+        ("changes = []", "changes are lists of two texts"),
+        ('changes = [["a"]]', "changes are lists of two texts"),
+        ('changes = [["a", "b", "c"]]', "changes are lists of two texts"),
+    ):
+        path.write_text(whole + more)
+        with pytest.raises(SystemExit, match=said):
+            read_equivalents(path)
 
 
 def test_a_reason_may_hold_for_one_function(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_where_nobody_looked_what_caught_it_before_judges(
 
 
 def test_what_a_later_run_takes_up(mutant: Mutant) -> None:
-    """Survivors that a backend or a newer case has not seen."""
+    """Survivors that a backend or a newer case has not seen, also where there is a reason why they live."""
     suite = Suite(mutation.ROOT, {})
     known = {mutant.key: {**mutant._asdict(), **SURVIVED, "key": mutant.key, "group": "reference"}}
     known[mutant.key] |= {"before": "a", "after": "b"}
@@ -104,7 +104,9 @@ def test_what_a_later_run_takes_up(mutant: Mutant) -> None:
         (everybody, "older", True),
     ):
         known[mutant.key] |= {"asked": asked, "suite": digest}
-        assert bool(mutation.choose(mutation.parse([]), {"reference": [mutant]}, known, suite)) is again
+        for reasons in ([], [{"module": "…", "before": "a", "after": "b", "why": "Nobody looks."}]):
+            todo = mutation.choose(mutation.parse([]), {"reference": [mutant]}, known, suite, reasons)
+            assert bool(todo) is again
 
 
 def test_a_case_with_another_text_is_newer(tmp_path: Path) -> None:
@@ -186,7 +188,7 @@ def test_tests_of_the_projects_own_are_asked_where_a_reason_names_them(
     monkeypatch.setattr(mutation_judge, "SUITE", ["pytest_cuda2hal.cts.timeline.test_values"])
     found = mutation.main([f"--only={mutant}", f"--output={tmp_path / 'kept'}", "--jobs=1"])
     [result] = json.loads((tmp_path / "kept.json").read_text())["results"]
-    assert (result["outcome"], result["tests"]) == ("survived", {str(named): says})
+    assert (result["outcome"], result["tests"][str(named)][0]) == ("survived", says)
     assert found == status
     page = (tmp_path / "kept.md").read_text()
     assert (f"Interrupted. `{named}` fails with it." in page) is (status == 0)

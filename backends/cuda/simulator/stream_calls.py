@@ -145,6 +145,8 @@ class StreamCalls(Calls):
             return (error,)
         if flags not in (0, 1):
             return (INVALID_VALUE,)
+        if flags and stream.capture is None:  # it is for captures; driver 580 says so (H200)
+            return (CUresult.CUDA_ERROR_ILLEGAL_STATE,)
         if event.captured is not stream.capture:
             # The driver would have the other stream join the capture; that is not modelled.
             self.checker.blame("cuStreamWaitEvent", f"{event!r} ties a capture to what is outside of it")

@@ -79,6 +79,13 @@ def test_a_wait_orders_streams(cuda):
     assert cuda.read(target) == b"\x07" * 64
 
 
+def test_the_flag_of_captures_is_refused_outside_of_one(cuda):
+    waiting, event = cuda.stream(), cuda.recorded(cuda.stream())
+    for flags, name in ((1, "CUDA_ERROR_ILLEGAL_STATE"), (2, "CUDA_ERROR_INVALID_VALUE")):
+        (result,) = cuda.driver.cuStreamWaitEvent(waiting, event, flags)
+        assert result.name == name
+
+
 def test_a_wait_reaches_through_a_third_stream(cuda):
     streams = [cuda.stream() for _ in range(3)]
     hold = cuda.hold(streams[0])
