@@ -227,7 +227,7 @@ def test_signal_at_the_beginning_of_a_wait_for_any(
     threads.run([lead, follow])
 
 
-@clause("W-11", "W-12")
+@clause("W-11", "W-12", "W-9")
 @pytest.mark.usefixtures("restless")
 def test_new_wait_does_not_inherit_the_other_wake_up(
     device: ObservedDevice, semaphores: Semaphores, threads: Tasks, effort: Effort, deadline: float

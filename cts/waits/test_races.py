@@ -198,7 +198,7 @@ def test_signals_at_the_beginning_of_a_wait_for_all(
     threads.run([lead, *following])
 
 
-@clause("W-11", "W-5")
+@clause("W-11", "W-5", "W-9")
 def test_new_wait_does_not_inherit_a_wake_up(
     semaphores: Semaphores, threads: Tasks, effort: Effort, deadline: float
 ) -> None:
