@@ -226,9 +226,8 @@ def judge_surely(
         again = is_again(copy, original, spec, result["case"])
         if again:
             return {**result, "again": True}
-        if (
-            again is None or result["case"] not in cases
-        ):  # the whole suite was asked, and nobody knows what would have come after it
+        # Of the whole suite nobody knows what would have come after it.
+        if again is None or result["case"] not in cases:
             return {"outcome": NOT_DONE, "message": f"{result['case']}, once: {result['message']}"}
         cases = cases[cases.index(result["case"]) + 1 :]
         if not cases:

@@ -138,13 +138,15 @@ def tests_of(result: dict[str, Any], equivalents: list[Reason]) -> list[str]:
 def said_by(tests: str, result: dict[str, Any]) -> str:
     """Return what tests, as they are now, said of a mutant; nothing if they were not asked."""
     answer, digest = result.get("tests", {}).get(tests, ("", ""))
-    return str(answer) if digest == digest_of(tests) else ""
+    return str(answer) if digest and digest == digest_of(tests) else ""
 
 
 @functools.cache
 def digest_of(tests: str) -> str:
-    """Return what stands for the text of tests, a file or a folder."""
+    """Return what stands for the text of tests, a file or a folder; nothing where there are none any more."""
     path = Path(__file__).resolve().parent.parent / tests
+    if not path.exists():
+        return ""
     digest = hashlib.sha256()
     for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
         digest.update(file.read_bytes())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import random
 from functools import partial
 
 import pytest
@@ -24,7 +24,7 @@ from ..support import (
     requires,
     status_of,
 )
-from ..waits.watching import Meetings
+from ..waits.watching import Meetings, spin
 from .support import check_wait_code, expect_cause, expect_failing_wait
 
 
@@ -104,26 +104,19 @@ def test_wait_for_running_work_that_begins_as_the_semaphore_fails(
     done = semaphores(len(lists))
     for signals, end in zip(lists, done, strict=True):
         device.queue_execute([Hold(latch)], signal=[end @ 1, *(s @ 1 for s in signals)])
-    meetings = Meetings(len(failing), deadline)
+    meetings, choice = Meetings(len(failing), deadline), random.Random("fail")
 
     def wait(k: int) -> None:
         expect_failing_wait(variation, error, partial(failing[k - 1].wait, 1, timeout=None))
 
     def fail(k: int) -> None:
-        pause(k)
+        spin(choice, 100e-6)
         failing[k - 1].fail(error)
 
     threads.run([partial(meetings.lead, wait), partial(meetings.follow, fail)])
     latch.open()
     for end in done:
         end.wait(1)
-
-
-def pause(k: int) -> None:
-    """Stay awake for 0 to 95 µs: a thread that sleeps comes back too late."""
-    end = time.perf_counter() + k % 20 * 5e-6
-    while time.perf_counter() < end:
-        pass
 
 
 @clause("F-2")

@@ -79,6 +79,12 @@ def run_rounds(do: Callable[[], None], deadline: float) -> tuple[Counts, int]:
     return before, done
 
 
+def need_any_drop_order(variation: AskVariation) -> None:
+    """End the case, as unsupported, where a device must be closed."""
+    if not variation("drop-order").permits("any"):
+        pytest.skip("unsupported: in this profile the device is closed and dropped when everything else has gone")
+
+
 @clause("L-1q")
 @pytest.mark.parametrize("used", [False, True], ids=["unused", "used"])
 def test_opening_and_closing_leaves_the_process_as_it_was(
@@ -106,8 +112,7 @@ def test_dropping_devices_unclosed_leaves_the_process_as_it_was(
     open_bare: OpenBare, variation: AskVariation, poll: Poll, quality: Quality, deadline: float
 ) -> None:
     """A hundred devices do some work and are dropped; nobody closes them, so what they held must not hold them."""
-    if not variation("drop-order").permits("any"):
-        pytest.skip("unsupported: in this profile the device is closed and dropped when everything else has gone")
+    need_any_drop_order(variation)
 
     def round_of_it() -> None:
         device = open_bare()
@@ -126,8 +131,7 @@ def test_dropping_devices_amid_empty_work_leaves_the_process_as_it_was(
     open_bare: OpenBare, variation: AskVariation, poll: Poll, quality: Quality, deadline: float
 ) -> None:
     """The same while submissions are on their way that have no work, signal nobody and so keep nothing."""
-    if not variation("drop-order").permits("any"):
-        pytest.skip("unsupported: in this profile the device is closed and dropped when everything else has gone")
+    need_any_drop_order(variation)
 
     def round_of_it() -> None:
         device = open_bare()

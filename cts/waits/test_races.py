@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -16,16 +15,9 @@ import pytest
 from pytest_cuda2hal.hal import Capability, Semaphore, StatusCode
 
 from ..support import Effort, ObservedDevice, Semaphores, Tasks, clause, requires, status_of
-from .watching import END, expect_success, expect_timeout, followed, rounds
+from .watching import END, expect_success, expect_timeout, followed, rounds, spin
 
 pytestmark = pytest.mark.usefixtures("restless")
-
-
-def spin(choice: random.Random, longest: float) -> None:
-    """Do nothing for a random while, awake, to meet another thread at any point of its way."""
-    end = time.perf_counter() + choice.random() * longest
-    while time.perf_counter() < end:
-        pass
 
 
 @clause("W-9", "W-7")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -54,6 +55,13 @@ def followed(semaphore: Semaphore) -> Iterator[int]:
         if semaphore.query() >= END:
             return
         yield value
+
+
+def spin(choice: random.Random, longest: float) -> None:
+    """Do nothing for a random while, awake, to meet another thread at any point of its way."""
+    end = time.perf_counter() + choice.random() * longest
+    while time.perf_counter() < end:
+        pass
 
 
 class Meetings:
