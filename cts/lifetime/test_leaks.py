@@ -8,12 +8,13 @@ from functools import partial
 
 import pytest
 
-from pytest_cuda2hal.hal import Capability, Fill, HalError, Statistics, StatusCode, WaitMode
+from pytest_cuda2hal.hal import Capability, Fill, HalError, Hold, Statistics, StatusCode, WaitMode
 
 from ..support import (
     AskVariation,
     Buffers,
     Cause,
+    Latches,
     ObservedDevice,
     Poll,
     Semaphores,
@@ -52,6 +53,8 @@ def test_statistics_count_what_there_is(
     del gate, done, held
     gc.collect()
     poll(partial(Grown, device, before, semaphores=0, buffers=0, unretired=0))
+    again = Grown(device, before, semaphores=0, buffers=0, unretired=0)
+    assert again, f"to ask once more changes the answer: {again!r}"
 
 
 @clause("L-1")
@@ -155,6 +158,60 @@ def test_submissions_leave_nothing(
     device.queue_execute([], wait=[s @ 100, s @ 200], signal=[fan @ 1])
     gate.signal(1)
     fan.wait(1)
+    rest.expect()
+
+
+@clause("L-1", "F-11")
+@requires(Capability.STATISTICS, Capability.HOLD, Capability.HOST_FAIL)
+def test_signals_of_a_failed_semaphore_leave_nothing(
+    device: ObservedDevice, semaphores: Semaphores, latches: Latches, cause: Cause, poll: Poll
+) -> None:
+    """Who was to signal a semaphore that has failed is forgotten by it, with all that it signals besides.
+
+    queue 0: hold ──x@1, ended@1──▶ last queue: barrier ──╳ failed@k, other@1      x fails while the hold lasts
+    """
+    failed = semaphores.at(0)
+    failed.fail(cause("before anybody could signal it"))
+    why = cause("what the barrier waits for")
+    rest = Rest(device, poll)
+    for value in range(1, 21):
+        x, ended, other = semaphores(3)
+        latch = latches()
+        device.queue_execute([Hold(latch)], signal=[x @ 1, ended @ 1], queue=0)
+        signals = [failed @ value, other @ 1]
+        device.queue_execute([], wait=[x @ 1], signal=signals, queue=device.queue_count - 1)
+        x.fail(why)
+        latch.open()
+        expect_failed(other, 1, why)
+        ended.wait(1)
+    del x, ended, other, latch, signals
+    rest.expect()
+
+
+@clause("L-1")
+@requires(Capability.STATISTICS, Capability.HOLD)
+def test_signals_that_come_second_leave_nothing(
+    device: ObservedDevice, semaphores: Semaphores, latches: Latches, variation: AskVariation, poll: Poll
+) -> None:
+    """Of two who are to signal one value the later submission ends first: both are forgotten by the timeline.
+
+    queue 0:    hold ──s@k──▶ host
+    last queue: barrier ──s@k, other@1──▶ host
+    """
+    device.need_queues(2)
+    if not variation("overtaken-signal").permits("no-op"):
+        pytest.skip(f"unsupported: in profile '{device.profile}' the second to signal a value fails the semaphore")
+    s = semaphores.at(0)
+    rest = Rest(device, poll)
+    for value in range(1, 21):
+        latch, (held, other) = latches(), semaphores(2)
+        device.queue_execute([Hold(latch)], signal=[s @ value, held @ 1], queue=0)
+        device.queue_execute([], signal=[s @ value, other @ 1], queue=device.queue_count - 1)
+        other.wait(1)
+        s.wait(value)
+        latch.open()
+        held.wait(1)
+    del held, other, latch
     rest.expect()
 
 

@@ -1,4 +1,4 @@
-"""Five thousand submissions behind one that does not end, from the thread that will end it.
+"""Many submissions behind one that does not end, from the thread that will end it.
 
 A device takes only so many that cannot start, and then blocks whoever submits: about a thousand on a CUDA stream. If
 that is the thread that opens the latch, nobody ever does. So a supervised thread submits, and lets go when it is done.
@@ -6,13 +6,19 @@ that is the thread that opens the latch, nobody ever does. So a supervised threa
 
 from __future__ import annotations
 
-from pytest_cuda2hal.hal import Hold
+import pytest
 
-from ..support import Buffers, Latches, ObservedDevice, Semaphores, Tasks, clause
+from pytest_cuda2hal.hal import Capability, Fill, Hold, StatusCode, Timepoint
+
+from ..support import Buffers, Latches, ObservedDevice, Semaphores, Tasks, clause, requires, status_of
 from .pace import wait_in_steps
 
 COUNT = 5000
 EXPECTED = b"".join(k.to_bytes(4, "big") for k in range(COUNT))
+#: Of a stream that never rests: how often work ends behind which there is more, and how many fills and empty
+#: submissions that is each time, few enough to be on the stream at once. All together a HAL that counts one too few for
+#: each of either is off by about as many as a stream takes.
+ROUNDS, EACH = 12, 75
 
 
 @clause("Q-24")
@@ -81,3 +87,79 @@ def test_submissions_behind_a_gate(
     threads.start(submit_and_let_go).result()
     wait_in_steps(s, COUNT)
     assert cells.holds_bytes(EXPECTED)
+
+
+@clause("Q-24")
+@requires(Capability.HOLD)
+def test_submissions_behind_a_held_one_on_a_stream_that_never_rests(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, latches: Latches, threads: Tasks
+) -> None:
+    """What counts its work in flight, to take no more than a stream does, still counts right after a lot of it.
+
+    hold ──s──▶ fill, barrier, … ──s──▶ hold ──s──▶ …      a hold ends when the next one has been submitted
+    """
+    cells = buffers.filled(0, size=4 * COUNT)
+    [s] = semaphores(1)
+    value = 0
+
+    def follow() -> dict[str, list[Timepoint]]:
+        nonlocal value
+        value += 1
+        return {"wait": [s @ (value - 1)], "signal": [s @ value]}
+
+    def submit_and_let_go() -> None:
+        latch = latches()
+        device.queue_execute([Hold(latch)], **follow())
+        for _ in range(ROUNDS):
+            for _ in range(EACH):
+                device.queue_fill(cells, 9, **follow())
+                device.queue_execute([], **follow())
+            ended, latch = latch, latches()
+            device.queue_execute([Hold(latch)], **follow())
+            ended.open()
+            wait_in_steps(s, value - 1)
+        for k in range(COUNT // 4):
+            device.queue_fill(cells, k.to_bytes(4, "big"), offset=4 * k, length=4, **follow())
+        latch.open()
+
+    threads.start(submit_and_let_go).result()
+    wait_in_steps(s, value)
+    assert cells.holds_bytes(EXPECTED[:COUNT])
+
+
+@clause("Q-24", "C-3")
+@requires(Capability.HOLD)
+def test_submissions_behind_a_long_list_that_is_held(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, latches: Latches, threads: Tasks
+) -> None:
+    """A list with more commands than a stream takes is itself what is in the way of those that come later.
+
+    It is longer than C-3 promises, so a HAL may refuse it.
+
+    hold ──s@1──▶ 2048 fills ──s@2──▶ host
+             └──▶ 200 barriers ──done@1──▶ host
+    """
+    many = 2048
+    cells = buffers.filled(0, size=4 * many)
+    [s] = semaphores(1)
+    behind = semaphores(200)
+    latch = latches()
+    fills = [Fill(cells, k.to_bytes(4, "big"), 4 * k, 4) for k in range(many)]
+
+    def submit_and_let_go() -> StatusCode:
+        device.queue_execute([Hold(latch)], signal=[s @ 1])
+        code = status_of(lambda: device.queue_execute(fills, wait=[s @ 1], signal=[s @ 2]))
+        if code is StatusCode.OK:
+            for done in behind:
+                device.queue_execute([], wait=[s @ 1], signal=[done @ 1])
+        latch.open()
+        return code
+
+    code = threads.start(submit_and_let_go).result()
+    if code is StatusCode.RESOURCE_EXHAUSTED:
+        pytest.skip(f"unsupported: this HAL takes no list of {many} commands")
+    assert code is StatusCode.OK, f"expected the list to be accepted; seen {code.name}"
+    for done in behind:
+        done.wait(1)
+    s.wait(2)
+    assert cells.holds_bytes(EXPECTED[: 4 * many])
