@@ -309,8 +309,8 @@ def choose(
     else:
         todo = [one for one in chosen if one[1].key not in known or one[1].key in unasked]
     random.Random(options.seed).shuffle(todo)
-    # What only newer cases and backends are asked of comes first, and of these what has no reason.
-    todo.sort(key=lambda one: (one[1].key not in known, one[1].key not in alive))
+    # First what only newer cases and backends are asked of; what has a reason to live is asked last.
+    todo.sort(key=lambda one: 0 if one[1].key in alive else 1 if one[1].key not in known else 2)
     return todo
 
 

@@ -225,7 +225,6 @@ class DeallocaAction(Action):
 
     def launch(self, engine: Engine, lane: Lane, room: int) -> bool:
         assert self._buffer is not None
-        self._buffer.live_address()
         self._buffer.free(lane.stream)
         self._issued = True
         self.issued_weight = 1

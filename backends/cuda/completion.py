@@ -182,9 +182,7 @@ class HostFunctionCompleter(Completer):
         event = lane.in_flight[0].event
         assert event is not None
         (error,) = lane.context.driver.cuEventQuery(event)
-        number = lane.in_flight[0].number
         if not error:  # no host function was launched for it, which may have failed or been interrupted; or it is late
-            lane.unannounced.discard(number)
             engine.retire(lane, 1)
             return
         failure = error_of(lane.context.driver, "cuEventQuery", error) if error else None

@@ -208,8 +208,7 @@ def announce(engine: Engine, lane: Lane) -> None:
             if error.is_sticky:
                 engine.lose(error)
                 return
-            lane.unannounced.add(entry.number)  # its completer looks by itself
-            finish(engine, entry.action if isinstance(entry, Slice) else entry, error)
+            finish(engine, entry.action if isinstance(entry, Slice) else entry, error)  # its completer looks by itself
 
 
 def _call_back(engine: Engine, lane: Lane, event: Any, number: int) -> None:

@@ -41,9 +41,8 @@ class Lane:
         self.sequence = 0
         #: The number of the newest entry that the driver has called back for.
         self.called = 0
-        #: The number of the newest entry that a host function was launched for, and those where that failed.
+        #: The number of the newest entry that a host function was launched for, or was to be.
         self.announced = 0
-        self.unannounced: set[int] = set()
         #: Numbers for entries, ascending.
         self.numbers = itertools.count(1)
         #: How many entries have left ``in_flight``, to see whether any do.
