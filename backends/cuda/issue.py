@@ -103,9 +103,8 @@ def _stream_for(engine: Engine, action: Action) -> Lane | None:
 def _launch(engine: Engine, action: Action, lane: Lane) -> bool:
     """Issue an action to a lane; return whether all of it was."""
     driver = engine.driver
-    error: HalError | None = None
     if action.stage is Stage.ALL_LAUNCHED and action in lane.in_flight:  # an interruption came after the last call
-        _accepted(engine, action, None)
+        _accepted(engine, action)
         return True
     try:
         if action.stage is Stage.LAUNCHING:  # some of it may have been launched, and must not be twice
@@ -136,12 +135,10 @@ def _launch(engine: Engine, action: Action, lane: Lane) -> bool:
         action.lane = None
         engine.starved.append(action)
         return True
-    except HalError as raised:
-        finished, error = True, raised.again()
-        if isinstance(raised, CudaError) and raised.is_sticky:
-            engine.lose(raised)
+    except HalError as raised:  # a fault of the device is met once more below
+        finished = _failed(action, raised.again())
     except REFUSED as raised:
-        finished, error = True, HalError(StatusCode.INTERNAL, f"{type(raised).__name__}: {raised}")
+        finished = _failed(action, HalError(StatusCode.INTERNAL, f"{type(raised).__name__}: {raised}"))
     if action.state in (State.PENDING, State.QUEUED):  # it failed before it was begun; its stream may wait for others
         action.state = State.ISSUING
     entry: Action | Slice = action if finished else Slice(action, action.issued_weight)
@@ -159,22 +156,28 @@ def _launch(engine: Engine, action: Action, lane: Lane) -> bool:
             raise
         _cannot_record(engine, action, raised)
         return True
-    action.error = error
     lane.accept(entry, event)
     if not engine.may_spin:
         announce(engine, lane)
     if not finished:
         action.stage = Stage.NOT_BEGUN
         return False
-    _accepted(engine, action, error)
+    _accepted(engine, action)
     return True
 
 
-def _accepted(engine: Engine, action: Action, error: HalError | None) -> None:
+def _failed(action: Action, error: HalError) -> bool:
+    """Note that an action cannot be issued, or no more of it; so that was all, and it is not tried again."""
+    action.error = error
+    action.stage = Stage.ALL_LAUNCHED
+    return True
+
+
+def _accepted(engine: Engine, action: Action) -> None:
     """All of an action is in flight: let others bind to it, unless it has failed."""
     if action.state is State.ISSUING:
         action.state = State.IN_FLIGHT
-        if error is None and action.error is None:
+        if action.error is None:
             _publish(engine, action)
 
 

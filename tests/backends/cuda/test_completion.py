@@ -374,3 +374,21 @@ def test_an_injected_loss_is_a_loss(rig, completion):
     device.device.inject_device_loss(HalError(StatusCode.UNAVAILABLE, "unplugged"))
     device.submit(signal=[late @ 1])
     assert [device.failure(one).message for one in (done, late)] == ["unplugged"] * 2
+
+
+# --- a callback that never comes
+
+
+def test_work_whose_callback_cannot_be_launched_lets_go_before_what_follows_it(rig):
+    """The completer looks at the oldest work, which is done; of what is behind it, it says nothing."""
+    device = rig(completion="host-function")
+    target, lost, held = device.buffer(), device.semaphore(), device.semaphore()
+    device.driver.fail("cuLaunchHostFunc", 1, CUresult.CUDA_ERROR_NOT_SUPPORTED)
+    device.submit(Fill(target, 1), signal=[lost @ 1])
+    assert "cuLaunchHostFunc" in device.failure(lost).message
+    latch = device.hold(0, [held @ 1])
+    device.until(lambda: len(device.lane_of(0).in_flight) == 1)
+    assert device.never(lambda: device.value(held) != 0)
+    latch.open()
+    held.wait(1, 5)
+    device.settles()

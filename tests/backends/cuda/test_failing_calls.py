@@ -239,6 +239,25 @@ def test_what_was_issued_before_a_failing_command_is_waited_for(rig, completion)
     assert address not in device.context.allocations
 
 
+def test_an_argument_that_the_bindings_refuse_fails_its_submission_and_only_that(rig):
+    device = rig(watched=True)
+    target, done, after = device.buffer(), device.semaphore(), device.semaphore()
+
+    def refuse(name, arguments):
+        if name == "cuMemsetD8Async":
+            device.watched.watch = None
+            raise OverflowError("an int too large to convert")
+
+    device.watched.watch = refuse
+    device.submit(Fill(target, 1), signal=[done @ 1])
+    error = device.failure(done)
+    assert error.code is StatusCode.INTERNAL
+    assert error.message == "OverflowError: an int too large to convert"
+    device.submit(Fill(target, 2), signal=[after @ 1])
+    after.wait(1, 5)
+    device.settles()
+
+
 def test_memory_that_cannot_be_had_at_once_is_an_error_that_says_so(rig):
     device = rig()
     device.driver.fail("cuMemAllocFromPoolAsync", error=CUresult.CUDA_ERROR_UNKNOWN)

@@ -131,6 +131,34 @@ def test_a_graph_that_is_replaced_in_flight_keeps_its_pinned_memory_until_it_is_
     device.engine.exclusively(lambda: device.context.free_on(None, old))
 
 
+def test_a_graph_that_is_replaced_in_flight_stays_until_all_that_was_before_is_done(rig, completion):
+    device = rig(completion=completion)
+    there, first, second = device.semaphores(3)
+    target = device.device.queue_alloca(8, signal=[there @ 1])
+    there.wait(1, 5)
+    commands, old = two_fills(device, target), target._address
+    oldest, newer = device.hold(0, [first @ 1]), device.hold(0)
+    device.submit(commands)
+    decoys = []
+
+    def move():  # the old memory stays allocated: a launch that is held writes it
+        target._address = None
+        decoys.append(device.context.allocate_on(device.lane_of(0).stream, 8))
+        target._address = decoys[0]
+
+    device.engine.exclusively(move)
+    device.submit(commands, signal=[second @ 1])
+    assert device.driver.calls["cuGraphInstantiate"] == 2
+    oldest.open()
+    first.wait(1, 5)
+    assert device.never(lambda: device.engine.turn() or device.driver.calls["cuGraphExecDestroy"])
+    newer.open()
+    second.wait(1, 5)
+    device.settles()
+    device.until(lambda: device.engine.turn() or device.driver.calls["cuGraphExecDestroy"] == 1)
+    device.engine.exclusively(lambda: device.context.free_on(None, old))
+
+
 def test_a_command_buffer_that_is_gone_destroys_its_graphs(rig, completion):
     device = rig(completion=completion)
     commands = two_fills(device, device.buffer())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_cuda2hal.backends.cuda.simulator import CUresult
 from pytest_cuda2hal.hal import Fill, Hold, Update
 
 LIMIT = 8
@@ -139,3 +140,53 @@ def test_5000_submissions_behind_a_latch_jam_nobody(rig, completion):
     done.wait(5000, 20)
     assert target.read(0, 1) == bytes([5000 % 251])
     device.settles()
+
+
+def test_a_heavy_list_waits_for_room_whatever_comes_behind_it(rig, completion):
+    device = rig(completion=completion, max_in_flight=LIMIT, watched=True)
+    most, done, target = Most(device), device.semaphore(), device.buffer()
+    latch = device.hold()
+    device.submit(*(Fill(target, value) for value in range(LIMIT)), signal=[done @ 1])
+    device.submit(signal=[done @ 2])
+    device.engine.exclusively(lambda: device.engine.poll(device.lane_of(0)))
+    latch.open()
+    done.wait(2, 5)
+    assert most.weight <= LIMIT
+    device.settles()
+
+
+def test_what_an_empty_stream_takes_does_not_depend_on_what_was_on_it(rig):
+    """After an interruption the account of what is on a stream may be off."""
+    device = rig(max_in_flight=LIMIT)
+    lane, done = device.lane_of(0), device.semaphore()
+    lane.weight = -1000
+    device.submit(signal=[done @ 1])
+    done.wait(1, 5)
+    device.hold()
+    for _ in range(2 * LIMIT):
+        device.submit()
+    assert len(lane.in_flight) <= LIMIT + 1
+
+
+def test_a_list_that_fails_halfway_gives_back_its_pinned_memory(rig):
+    """What its first part has read is let go when that is done, though the rest never comes."""
+    device = rig(completion="host-function", max_in_flight=LIMIT)
+    target, latches = device.buffer(), [device.latch(), device.latch()]
+    updates = [Update(target, bytes([value] * 16)) for value in range(3 * LIMIT)]
+
+    def kept():
+        return sum(len(blocks) for blocks in device.context.staging._free.values())
+
+    done, failed = device.semaphores(2)
+    device.submit(Hold(latches[0]), *updates, signal=[done @ 1])
+    latches[0].open()
+    done.wait(1, 10)
+    device.settles()
+    before = kept()
+    device.driver.fail("cuLaunchHostFunc", 1, CUresult.CUDA_ERROR_NOT_SUPPORTED)
+    device.submit(Hold(latches[1]), *updates, signal=[failed @ 1])
+    device.failure(failed)
+    assert device.lane_of(0).in_flight
+    latches[1].open()
+    device.settles()
+    assert kept() == before

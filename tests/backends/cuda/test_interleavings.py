@@ -156,6 +156,7 @@ def test_a_lane_whose_refill_was_interrupted_goes_on_by_itself(rig, completion, 
         device.until(lane.finished)
         device.engine.poll(lane)
 
+    monkeypatch.setattr(lane, "was_called_back", lambda: False)  # all callbacks are late: only a look finds it
     monkeypatch.setattr("pytest_cuda2hal.backends.cuda.engine.refill", refill_or_be_interrupted)
     with pytest.raises(InterruptionError):
         device.engine.exclusively(retire)
@@ -242,3 +243,51 @@ def test_the_service_thread_does_not_end_in_silence(rig, quiet_threads):
     assert error.code is StatusCode.INTERNAL
     assert error.message == "the service thread has ended: ValueError: a defect"
     device.engine.inbox.clear()
+
+
+def overtake(monkeypatch, method, semaphore, do):
+    """Do something, on another thread, just before a semaphore's method is called for the first time."""
+    made, left = getattr(EventSemaphore, method), [1]
+
+    def call(self, *arguments):
+        if self is semaphore and left:
+            left.clear()
+            do()
+        return made(self, *arguments)
+
+    monkeypatch.setattr(EventSemaphore, method, call)
+
+
+def test_a_failure_between_look_and_launch_launches_nothing(rig, monkeypatch):
+    """The submission was bound to running work, and a host failed the semaphore before it was issued."""
+    device = rig()
+    target, bound, done = device.buffer(), device.semaphore(), device.semaphore()
+    target.write(bytes(64))
+    latch, lane = device.hold(0, [bound @ 1]), device.lane_of(0)
+
+    def fail():
+        device.task(lambda: bound.fail(HalError(StatusCode.ABORTED, "given up"))).result()
+
+    overtake(monkeypatch, "failure_before", bound, fail)
+    device.submit(Fill(target, 1), wait=[bound @ 1], signal=[done @ 1])
+    assert device.failure(done).message == "given up"
+    assert not lane.backlog
+    latch.open()
+    device.settles()
+    assert target.read() == bytes(64)
+
+
+def test_a_failure_between_look_and_registration_is_heard_of(rig, monkeypatch):
+    """With no stream that may wait, the action waits on the host, and nobody else would tell it."""
+    device = rig(streams=1)
+    bound, done = device.semaphores(2)
+    latch = device.hold(0, [bound @ 1])
+
+    def fail():
+        device.task(lambda: bound.fail(HalError(StatusCode.ABORTED, "given up"))).result()
+
+    overtake(monkeypatch, "register", bound, fail)
+    device.submit(wait=[bound @ 1], signal=[done @ 1], queue=1)
+    assert device.failure(done).message == "given up"
+    latch.open()
+    device.settles()

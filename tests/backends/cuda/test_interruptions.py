@@ -202,6 +202,7 @@ def test_a_host_call_whose_start_was_interrupted_is_made_once_and_waited_for(rig
     leave.set()
     assert device.failure(done).message == "in the end"
     assert calls == [1]
+    device.settles()  # the thread that found the call made counts no more
 
 
 def test_memory_that_was_freed_round_an_interruption_is_told_of(rig, monkeypatch):
@@ -386,3 +387,72 @@ def test_a_wait_binds_the_context_once_for_all_its_looks(rig, monkeypatch):
     assert binds.count(me) == 1
     latch.open()
     done.wait(1, 5)
+
+
+class InterruptedInbox(deque[Any]):
+    """Messages; whoever leaves the first is interrupted once it is there."""
+
+    left = 1
+
+    def append(self, message):
+        super().append(message)
+        if self.left:
+            self.left = 0
+            raise InterruptionError
+
+
+def test_a_submission_that_was_left_and_interrupted_is_dealt_with(rig):
+    device = rig()
+    done = device.semaphore()
+    device.until(lambda: all(lane.asleep for lane in device.engine.lanes))
+    device.engine.inbox = InterruptedInbox()
+    with pytest.raises(InterruptionError):
+        device.submit(signal=[done @ 1])
+    done.wait(1, 5)
+
+
+def test_a_thread_that_is_interrupted_while_it_spins_lets_the_role_go(rig, monkeypatch):
+    device = rig()
+    held, done = device.semaphores(2)
+    latch, interrupted = device.hold(0, [held @ 1]), threading.current_thread()
+    poll, left = Engine.poll, [1]
+
+    def poll_and_be_interrupted(self, lane):
+        if left and threading.current_thread() is interrupted:
+            left.clear()
+            raise InterruptionError
+        return poll(self, lane)
+
+    monkeypatch.setattr(Engine, "poll", poll_and_be_interrupted)
+    with pytest.raises(InterruptionError):
+        held.wait(1, 5)
+    assert not device.engine._role._is_owned()
+    device.task(lambda: device.submit(signal=[done @ 1], queue=1)).result()
+    done.wait(1, 5)
+    latch.open()
+
+
+def test_work_that_failed_to_launch_binds_nobody_after_an_interruption(rig, monkeypatch):
+    """It is in flight, as some of it may be, and unnoted; a consumer of it must not run."""
+    device = rig(check_locks=False)
+    target, copy, made, done = device.buffer(), device.buffer(), device.semaphore(), device.semaphore()
+    copy.write(bytes(64))
+    latch, lane = device.hold(0), device.lane_of(0)
+    accept, left = lane.accept, [1]
+
+    def accept_and_be_interrupted(*arguments):
+        accept(*arguments)
+        if left:
+            left.clear()
+            raise InterruptionError
+
+    device.submit(Fill(copy, 1), wait=[made @ 1], signal=[done @ 1])
+    monkeypatch.setattr(lane, "accept", accept_and_be_interrupted)
+    device.driver.fail("cuMemsetD8Async", 1, CUresult.CUDA_ERROR_NOT_SUPPORTED)
+    with pytest.raises(InterruptionError):
+        device.submit(Fill(target, 1), signal=[made @ 1])
+    device.until(lambda: not device.engine.inbox)
+    latch.open()
+    assert "cuMemsetD8Async" in device.failure(done).message
+    device.settles()
+    assert copy.read() == bytes(64)

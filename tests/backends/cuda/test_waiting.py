@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import random
+import threading
 import weakref
 
 import pytest
 
-from pytest_cuda2hal.hal import Fill, HalError, StatusCode, WaitMode
+from pytest_cuda2hal.backends.cuda.engine import Engine
+from pytest_cuda2hal.hal import Fill, HalError, Hold, StatusCode, WaitMode
 
 
 def test_ping_pong_between_two_threads_misses_nothing(rig):
@@ -176,3 +178,68 @@ def test_threads_that_submit_signal_wait_and_fail_all_come_through(rig, completi
     for worker in workers:
         worker.result(20)
     device.settles()
+
+
+# --- who asks a completer for the role, and what is left while a thread spins
+
+
+def test_who_asks_a_completer_in_vain_leaves_the_message_to_the_service(rig):
+    """The completer may have left just when the time was over; then nobody would come back to the message."""
+    device = rig()
+    engine, done = device.engine, device.semaphore()
+    holds, let_go = threading.Event(), threading.Event()
+    device.until(lambda: all(lane.asleep for lane in engine.lanes))
+
+    def be_a_completer():
+        engine._role.acquire()
+        engine._is_completers = True
+        holds.set()
+        let_go.wait(5)
+        engine._is_completers = False
+        engine._role.release()  # without a look at what was left
+
+    completer = device.task(be_a_completer)
+    assert holds.wait(5)
+    device.task(lambda: device.submit(signal=[done @ 1])).result()
+    let_go.set()
+    completer.result()
+    done.wait(1, 5)
+
+
+def test_what_comes_while_a_thread_spins_is_done_by_it(rig, monkeypatch):
+    """The completers may be in the driver, behind the very work that it waits for."""
+    device = rig()
+    held, done, latch = device.semaphore(), device.semaphore(), device.latch()
+    device.submit(Hold(latch), signal=[held @ 1])
+    lane = device.lane_of(0)
+    device.until(lambda: device.driver.calls["cuEventSynchronize"])
+    poll, spinner, left = Engine.poll, threading.current_thread(), [1]
+
+    def poll_and_be_called(self, lane):
+        count = poll(self, lane)
+        if left and threading.current_thread() is spinner:
+            left.clear()
+            device.task(lambda: device.submit(signal=[done @ 1], queue=1)).result()
+        return count
+
+    monkeypatch.setattr(Engine, "poll", poll_and_be_called)
+    assert not device.engine.spin(lane, held, 1, 1e-4, None)
+    assert not left
+    assert not device.engine.inbox
+    done.wait(1, 5)
+    latch.open()
+
+
+def test_semaphores_that_have_gone_are_counted_before_they_are_many(rig):
+    """Each leaves a note, which nobody reads while nobody asks for statistics."""
+    device = rig()
+    for _ in range(3000):
+        done = device.semaphore()
+        device.submit(signal=[done @ 1])
+    done.wait(1, 5)
+    del done
+    device.engine.turn()
+    device.submit()
+    assert len(device.engine.semaphores_gone) <= 1001
+    assert device.engine.live_semaphores() == 0
+    assert device.engine.live_semaphores() == 0
