@@ -148,3 +148,38 @@ def test_dropped_memory_is_freed_with_no_call_while_the_completers_are_in_the_dr
     device.until(lambda: device.engine.memory.in_use == kept)
     for latch in latches:
         latch.open()
+
+
+@pytest.mark.parametrize("kind", ["work", "command buffer", "update", "alloca", "dealloca"])
+def test_what_finished_work_has_used_goes_while_what_follows_is_held(rig, completion, kind):
+    """Who waits for it has it as his producer until he is done himself."""
+    device = rig(completion=completion)
+    made, seen, target = device.semaphore(), device.semaphore(), device.buffer()
+    first, second = device.hold(0), device.latch()
+    before = device.device.statistics().buffers
+    if kind in ("alloca", "dealloca"):
+        ready = [device.semaphore() for _ in range(2)]
+        used = device.device.queue_alloca(64, signal=[ready[0] @ 1], queue=1)
+        ready[0].wait(1, 5)
+        if kind == "alloca":
+            device.device.queue_alloca(64, signal=[made @ 1])
+        else:
+            device.device.queue_dealloca(used, signal=[made @ 1])
+    else:
+        used = device.buffer()
+        work = {
+            "work": [Fill(used, 1)],
+            "update": [Update(used, b"x")],
+            "command buffer": [Fill(used, 1), Fill(used, 2)],
+        }
+        commands = device.device.create_command_buffer(work[kind])
+        device.submit(*([commands] if kind == "command buffer" else work[kind]), signal=[made @ 1])
+        del commands, work
+    device.submit(Hold(second), Fill(target, 1), wait=[made @ 1], signal=[seen @ 1], queue=1)
+    del used
+    first.open()
+    made.wait(1, 5)
+    device.until(lambda: gc.collect() is None or device.device.statistics().buffers == before)
+    assert device.value(seen) == 0
+    second.open()
+    seen.wait(1, 5)

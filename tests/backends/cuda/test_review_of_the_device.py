@@ -129,6 +129,28 @@ def test_memory_that_another_thread_is_about_to_give_back_is_waited_for(rig):
     holding.result()
 
 
+def test_memory_that_nobody_else_gives_back_is_given_back_by_who_needs_it(rig, monkeypatch):
+    """Whoever has the role leaves without a look at what was dropped meanwhile."""
+    device = rig(memory=2**20)
+    role, entered, leave = device.engine._role, threading.Event(), threading.Event()
+
+    def hold():
+        with role:
+            entered.set()
+            leave.wait(10)
+
+    buffer = device.buffer(700_000)
+    monkeypatch.setattr(device.engine, "wake_service", lambda: None)
+    holding = device.task(hold)
+    assert entered.wait(5)
+    del buffer
+    allocating = device.task(lambda: device.buffer(700_000))
+    assert device.never(lambda: allocating.done)
+    leave.set()
+    assert allocating.result().size == 700_000
+    holding.result()
+
+
 def test_memory_of_a_buffer_just_dropped_can_be_had(rig):
     device = rig(memory=2**20)
     for _ in range(10):
