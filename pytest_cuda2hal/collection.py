@@ -12,9 +12,12 @@ from .hal import Capability
 from .identity import case_id
 from .observation import ObservedDevice
 
+#: The fixtures that open a device, and end the case where it lacks something that is required.
+OPENING = frozenset({"hal_device", "hal_open_device"})
+
 
 def check_markers(cases: Iterable[pytest.Item]) -> None:
-    """Refuse to run when a case names a clause or a capability that does not exist.
+    """Refuse to run when a case names a clause or a capability that does not exist, or requires one that nobody minds.
 
     :raises pytest.UsageError: one line for each.
     """
@@ -30,6 +33,11 @@ def check_markers(cases: Iterable[pytest.Item]) -> None:
             problems += [
                 f"{case_id(item)}: {name!r} is no Capability" for name in mark.args if not isinstance(name, Capability)
             ]
+            if not OPENING.intersection(getattr(item, "fixturenames", ())):
+                problems.append(
+                    f"{case_id(item)}: what it requires is looked for where a device is opened, and it asks for "
+                    "neither hal_device nor hal_open_device"
+                )
     if problems:
         raise pytest.UsageError(*dict.fromkeys(problems))
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mutation_judge import NOT_DONE, run_suite
+from mutation_judge import NOT_DONE, TRIES, run_suite
 from mutation_page import FAULT
 
 
@@ -40,10 +40,20 @@ def judge_by_faults(copy: Path, trials: Sequence[Sequence[Any]], *, limit: float
         return {"outcome": NOT_DONE, "message": f"exit code {status}: {output.strip()[-200:]}"}
 
 
+def _finds_again(copy: Path, original: Path, trial: Sequence[Any], *, limit: float) -> bool | None:
+    """Whether a trial finds something in a mutant again, and nothing in the original; ``None`` where nobody can say."""
+    for which, expected in ((copy, FAULT), *[(original, "survived")] * TRIES):
+        outcome = judge_by_faults(which, [trial], limit=limit)["outcome"]
+        if outcome != expected:
+            return None if outcome == NOT_DONE else False
+    return True
+
+
 def judge_surely_by_faults(
     copy: Path, original: Path, trials: Sequence[Sequence[Any]], *, limit: float
 ) -> dict[str, Any]:
-    """The same as :func:`judge_by_faults`; a trial that finds something is run again, with the ``original``, too.
+    """The same as :func:`judge_by_faults`; a trial that finds something is run again, and must find nothing in the
+    ``original``, however often.
 
     Most of what the loop finds did not come in time, which a slow machine may cause.
     """
@@ -52,10 +62,10 @@ def judge_surely_by_faults(
         result = judge_by_faults(copy, left, limit=limit)
         if result["outcome"] != FAULT:
             return result
-        again = [judge_by_faults(which, [result["trial"]], limit=limit)["outcome"] for which in (copy, original)]
-        if again == [FAULT, "survived"]:
+        is_again = _finds_again(copy, original, result["trial"], limit=limit)
+        if is_again:
             return result
-        if NOT_DONE in again:
+        if is_again is None:
             return {"outcome": NOT_DONE, "message": f"{result['case']}, once: {result['message']}"}
         left.remove(result["trial"])  # the others are run again: which of them came before it, the loop decides
     return {"outcome": "survived"}

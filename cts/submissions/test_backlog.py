@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_cuda2hal.hal import Capability, Fill, Hold, StatusCode, Timepoint
+from pytest_cuda2hal.hal import Capability, Fill, Hold, Latch, StatusCode, Timepoint
 
 from ..support import Buffers, Latches, ObservedDevice, Semaphores, Tasks, clause, requires, status_of
 from .pace import wait_in_steps
@@ -102,24 +102,32 @@ def test_submissions_behind_a_held_one_on_a_stream_that_never_rests(
     [s] = semaphores(1)
     value = 0
 
-    def follow() -> dict[str, list[Timepoint]]:
+    def follow() -> tuple[list[Timepoint], list[Timepoint]]:
+        """Return what the next submission waits for, and what it signals."""
         nonlocal value
         value += 1
-        return {"wait": [s @ (value - 1)], "signal": [s @ value]}
+        return [s @ (value - 1)], [s @ value]
+
+    def hold() -> Latch:
+        latch = latches()
+        wait, signal = follow()
+        device.queue_execute([Hold(latch)], wait=wait, signal=signal)
+        return latch
 
     def submit_and_let_go() -> None:
-        latch = latches()
-        device.queue_execute([Hold(latch)], **follow())
+        latch = hold()
         for _ in range(ROUNDS):
             for _ in range(EACH):
-                device.queue_fill(cells, 9, **follow())
-                device.queue_execute([], **follow())
-            ended, latch = latch, latches()
-            device.queue_execute([Hold(latch)], **follow())
+                wait, signal = follow()
+                device.queue_fill(cells, 9, wait=wait, signal=signal)
+                wait, signal = follow()
+                device.queue_execute([], wait=wait, signal=signal)
+            ended, latch = latch, hold()
             ended.open()
             wait_in_steps(s, value - 1)
         for k in range(COUNT // 4):
-            device.queue_fill(cells, k.to_bytes(4, "big"), offset=4 * k, length=4, **follow())
+            wait, signal = follow()
+            device.queue_fill(cells, k.to_bytes(4, "big"), offset=4 * k, length=4, wait=wait, signal=signal)
         latch.open()
 
     threads.start(submit_and_let_go).result()

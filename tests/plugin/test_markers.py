@@ -45,6 +45,31 @@ def test_unknown_capability(suite):
     assert "test_it::test_it: 'hold' is no Capability" in suite.one_line_error(suite.run("--backend=minimal"))
 
 
+def test_a_capability_that_nobody_would_look_for(suite):
+    """A backend opened by the case itself is asked for nothing, so that the case would run where it cannot."""
+    suite.hooked().case(
+        """
+        import pytest
+        from pytest_cuda2hal.hal import Capability
+
+        @pytest.mark.hal_requires(Capability.HOLD)
+        def test_it(hal_backend): ...
+
+        @pytest.mark.hal_requires(Capability.HOLD)
+        def test_of_a_device(hal_device): ...
+
+        @pytest.mark.hal_requires(Capability.HOLD)
+        def test_of_what_a_device_makes(hal_semaphores): ...
+
+        @pytest.mark.hal_requires(Capability.HOLD)
+        def test_of_several(hal_open_device): ...
+        """
+    )
+    error = suite.one_line_error(suite.run("--backend=minimal"))
+    assert "test_it::test_it: what it requires is looked for where a device is opened" in error
+    assert "test_of" not in error
+
+
 def test_cases_that_are_not_ours_are_not_checked(suite):
     suite.hooked().case(
         """

@@ -125,12 +125,17 @@ def test_a_case_with_another_text_is_newer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answers", "expected", "outcome"),
     [
-        ([FOUND, FOUND, SURVIVED], ["cab", "b", "B"], "fault"),
+        ([FOUND, FOUND, SURVIVED, SURVIVED, SURVIVED], ["cab", "b", "B", "B", "B"], "fault"),
         # Trials are run in another order than that of the list: c may not have been when b found something.
-        ([FOUND, SURVIVED, SURVIVED, SURVIVED], ["cab", "b", "B", "ca"], "survived"),
+        ([FOUND, SURVIVED, SURVIVED], ["cab", "b", "ca"], "survived"),
         ([FOUND, FOUND, FOUND, SURVIVED], ["cab", "b", "B", "ca"], "survived"),  # the original leaks, too
-        ([FOUND, SLOW, SURVIVED], ["cab", "b", "B"], "not done"),
-        ([FOUND, FOUND, SLOW], ["cab", "b", "B"], "not done"),
+        (
+            [FOUND, FOUND, SURVIVED, SURVIVED, FOUND, SURVIVED],
+            ["cab", "b", "B", "B", "B", "ca"],
+            "survived",
+        ),  # at times
+        ([FOUND, SLOW], ["cab", "b"], "not done"),
+        ([FOUND, FOUND, SURVIVED, SLOW], ["cab", "b", "B", "B"], "not done"),
         ([SLOW], ["cab"], "not done"),
         ([SURVIVED], ["cab"], "survived"),
     ],

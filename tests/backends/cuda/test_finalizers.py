@@ -167,14 +167,12 @@ def test_what_finished_work_has_used_goes_while_what_follows_is_held(rig, comple
             device.device.queue_dealloca(used, signal=[made @ 1])
     else:
         used = device.buffer()
-        work = {
-            "work": [Fill(used, 1)],
-            "update": [Update(used, b"x")],
-            "command buffer": [Fill(used, 1), Fill(used, 2)],
-        }
-        commands = device.device.create_command_buffer(work[kind])
-        device.submit(*([commands] if kind == "command buffer" else work[kind]), signal=[made @ 1])
-        del commands, work
+        commands = [Update(used, b"x")] if kind == "update" else [Fill(used, 1), Fill(used, 2)]
+        if kind == "command buffer":
+            device.submit(device.device.create_command_buffer(commands), signal=[made @ 1])
+        else:
+            device.submit(*commands, signal=[made @ 1])
+        del commands
     device.submit(Hold(second), Fill(target, 1), wait=[made @ 1], signal=[seen @ 1], queue=1)
     del used
     first.open()

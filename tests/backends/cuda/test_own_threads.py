@@ -53,7 +53,8 @@ def test_a_service_thread_that_ends_while_it_sleeps_does_not_do_so_in_silence(ri
     device = rig()
     never, done = device.semaphores(2)
     device.submit(wait=[never @ 1], signal=[done @ 1])
-    wait, alarm, ended = HostEvent.wait, device.engine.service_alarm, []
+    wait, alarm = HostEvent.wait, device.engine.service_alarm
+    ended: list[threading.Thread] = []
 
     def wait_and_fail(self, timeout):
         woken = wait(self, timeout)
