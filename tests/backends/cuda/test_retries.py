@@ -111,6 +111,7 @@ def test_an_allocation_that_waits_for_memory_has_nothing_on_the_device(rig):
     freed_behind_a_hold(device, 3 * MIB)
     done = device.semaphore()
     device.device.queue_alloca(3 * MIB, signal=[done @ 1], queue=1)
+    device.until(lambda: device.engine.starved)
     assert [action.state.name for action in device.engine.starved] == ["PENDING"]
     device.close()
     assert device.failure(done).code is StatusCode.CANCELLED
