@@ -228,13 +228,11 @@ class DeallocaAction(Action):
         self._buffer.free(lane.stream)
         self._issued = True
         self.issued_weight = 1
-        engine.frees_in_flight += 1
+        engine.frees_in_flight.add(self)
         return True
 
     def abandon(self, engine: Engine) -> None:
-        if self._issued:
-            engine.frees_in_flight -= 1
-            engine.memory_was_freed()
+        self._end_of_free(engine)
 
     def ended(self, engine: Engine, error: HalError | None) -> None:
         if error and not self._issued and self._buffer is not None:
@@ -242,11 +240,13 @@ class DeallocaAction(Action):
 
     def let_go(self, engine: Engine) -> None:
         self._buffer = None
-        if self._issued:
-            engine.memory_was_freed()  # first: after an interruption it is told again
-            self._issued = False
-            engine.frees_in_flight -= 1
+        self._end_of_free(engine)
         super().let_go(engine)
+
+    def _end_of_free(self, engine: Engine) -> None:
+        if self in engine.frees_in_flight:
+            engine.memory_was_freed()  # first: after an interruption it is told again
+            engine.frees_in_flight.discard(self)
 
 
 class HostCallAction(Action):

@@ -86,7 +86,7 @@ class Engine:
         self.actions: set[Action] = set()
         #: Actions that wait for memory to be freed, and frees that the device has yet to do.
         self.starved: deque[Action] = deque()
-        self.frees_in_flight = 0
+        self.frees_in_flight: set[Action] = set()
         self.sleepers: set[HostWait] = set()
         self.host_calls: set[threading.Thread] = set()
         self.latches: weakref.WeakSet[CudaLatch] = weakref.WeakSet()

@@ -50,9 +50,8 @@ def issue(engine: Engine, action: Action) -> None:
             if engine.lost:
                 return  # the look was the first to see a fault, which has failed this action too
         if lane.backlog or not lane.has_room(action.weight):
+            lane.backlog.append(action)  # first: after an interruption it is put there again, and issued once
             action.state = State.QUEUED
-            action.lane = lane
-            lane.backlog.append(action)
             if action.bound and not action.waits:
                 watch(engine, action)  # so that it hears of a failure before there is room
             return
@@ -135,8 +134,10 @@ def _launch(engine: Engine, action: Action, lane: Lane) -> bool:
         action.lane = None
         engine.starved.append(action)
         return True
-    except HalError as raised:  # a fault of the device is met once more below
+    except HalError as raised:
         finished = _failed(action, raised.again())
+        if isinstance(raised, CudaError) and raised.is_sticky:
+            engine.lose(raised)
     except REFUSED as raised:
         finished = _failed(action, HalError(StatusCode.INTERNAL, f"{type(raised).__name__}: {raised}"))
     if action.state in (State.PENDING, State.QUEUED):  # it failed before it was begun; its stream may wait for others
@@ -229,7 +230,7 @@ def _cannot_record(engine: Engine, action: Action, error: CudaError) -> None:
     if error.is_sticky:
         engine.lose(error)
     action.abandon(engine)
-    finish(engine, action, error)
+    finish(engine, action, action.error or error)
 
 
 def _publish(engine: Engine, action: Action) -> None:

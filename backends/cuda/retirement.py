@@ -100,8 +100,8 @@ def finish(engine: Engine, action: Action, error: HalError | None) -> None:
         except BaseException:
             engine.tell_later(semaphore, due)
             raise
-    unregister(engine, action)  # last: an interruption before this finds the wait that told of it, and does it again
     engine.actions.discard(action)
+    unregister(engine, action)  # last: an interruption before this finds the wait that told of it, and does it again
     action.bound = ()
     on_device = not action.on_host and (state is State.IN_FLIGHT or state is State.ISSUING)
     if on_device and action.event is None:

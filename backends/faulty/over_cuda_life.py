@@ -145,7 +145,7 @@ class FreesOnTheSide(DeallocaAction):
         assert buffer is not None
         buffer.free(engine.context.side_stream)
         self._issued = True
-        engine.frees_in_flight += 1
+        engine.frees_in_flight.add(self)
         return True
 
 

@@ -161,7 +161,7 @@ def test_submissions_leave_nothing(
     rest.expect()
 
 
-@clause("L-1", "F-11")
+@clause("L-1", "F-6", "F-11")
 @requires(Capability.STATISTICS, Capability.HOLD, Capability.HOST_FAIL)
 def test_signals_of_a_failed_semaphore_leave_nothing(
     device: ObservedDevice, semaphores: Semaphores, latches: Latches, cause: Cause, poll: Poll
@@ -188,7 +188,7 @@ def test_signals_of_a_failed_semaphore_leave_nothing(
     rest.expect()
 
 
-@clause("L-1")
+@clause("L-1", "Q-13")
 @requires(Capability.STATISTICS, Capability.HOLD)
 def test_signals_that_come_second_leave_nothing(
     device: ObservedDevice, semaphores: Semaphores, latches: Latches, variation: AskVariation, poll: Poll
@@ -199,7 +199,9 @@ def test_signals_that_come_second_leave_nothing(
     last queue: barrier ──s@k, other@1──▶ host
     """
     device.need_queues(2)
-    if not variation("overtaken-signal").permits("no-op"):
+    overtaken = variation("overtaken-signal")
+    overtaken.need_defined()
+    if not overtaken.permits("no-op"):
         pytest.skip(f"unsupported: in profile '{device.profile}' the second to signal a value fails the semaphore")
     s = semaphores.at(0)
     rest = Rest(device, poll)

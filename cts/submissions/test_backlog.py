@@ -1,10 +1,12 @@
 """Many submissions behind one that does not end, from the thread that will end it.
 
 A device takes only so many that cannot start, and then blocks whoever submits: about a thousand on a CUDA stream. If
-that is the thread that opens the latch, nobody ever does. So a supervised thread submits, and lets go when it is done.
+that is the thread that opens the latch, nobody ever does. So a supervised thread submits, and lets go at its end.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import pytest
 
@@ -114,35 +116,39 @@ def test_submissions_behind_a_held_one_on_a_stream_that_never_rests(
         device.queue_execute([Hold(latch)], wait=wait, signal=signal)
         return latch
 
-    def submit_and_let_go() -> None:
-        latch = hold()
-        for _ in range(ROUNDS):
-            for _ in range(EACH):
-                wait, signal = follow()
-                device.queue_fill(cells, 9, wait=wait, signal=signal)
-                wait, signal = follow()
-                device.queue_execute([], wait=wait, signal=signal)
-            ended, latch = latch, hold()
-            ended.open()
-            wait_in_steps(s, value - 1)
+    def submit_and_let_go(ended: Latch) -> Latch:
+        for _ in range(EACH):
+            wait, signal = follow()
+            device.queue_fill(cells, 9, wait=wait, signal=signal)
+            wait, signal = follow()
+            device.queue_execute([], wait=wait, signal=signal)
+        following = hold()
+        ended.open()
+        return following
+
+    def submit_many_and_let_go() -> None:
         for k in range(COUNT // 4):
             wait, signal = follow()
             device.queue_fill(cells, k.to_bytes(4, "big"), offset=4 * k, length=4, wait=wait, signal=signal)
         latch.open()
 
-    threads.start(submit_and_let_go).result()
+    latch = hold()
+    for _ in range(ROUNDS):
+        latch = threads.start(partial(submit_and_let_go, latch)).result()
+        s.wait(value - 1)
+    threads.start(submit_many_and_let_go).result()
     wait_in_steps(s, value)
     assert cells.holds_bytes(EXPECTED[:COUNT])
 
 
-@clause("Q-24", "C-3")
+@clause("Q-24")
 @requires(Capability.HOLD)
 def test_submissions_behind_a_long_list_that_is_held(
     device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, latches: Latches, threads: Tasks
 ) -> None:
     """A list with more commands than a stream takes is itself what is in the way of those that come later.
 
-    It is longer than C-3 promises, so a HAL may refuse it.
+    It is longer than C-3 promises, so a HAL may refuse it, or fail it for want of room.
 
     hold ──s@1──▶ 2048 fills ──s@2──▶ host
              └──▶ 200 barriers ──done@1──▶ host
@@ -164,10 +170,12 @@ def test_submissions_behind_a_long_list_that_is_held(
         return code
 
     code = threads.start(submit_and_let_go).result()
-    if code is StatusCode.RESOURCE_EXHAUSTED:
+    s.wait(1)
+    if code is StatusCode.OK:
+        for done in behind:
+            done.wait(1)
+        code = status_of(lambda: s.wait(2))
+        assert code in (StatusCode.OK, StatusCode.RESOURCE_EXHAUSTED), f"expected the list to run; seen {code.name}"
+    if code is not StatusCode.OK:
         pytest.skip(f"unsupported: this HAL takes no list of {many} commands")
-    assert code is StatusCode.OK, f"expected the list to be accepted; seen {code.name}"
-    for done in behind:
-        done.wait(1)
-    s.wait(2)
     assert cells.holds_bytes(EXPECTED[: 4 * many])

@@ -239,6 +239,25 @@ def test_what_was_issued_before_a_failing_command_is_waited_for(rig, completion)
     assert address not in device.context.allocations
 
 
+def test_the_first_of_two_failing_calls_is_told(rig, completion):
+    device = rig(completion=completion)
+    done = device.semaphore()
+    device.driver.fail("cuMemsetD8Async", error=REFUSED)
+    device.driver.fail("cuEventRecord", error=CUresult.CUDA_ERROR_OUT_OF_MEMORY)
+    device.submit(Fill(device.buffer(), 1), signal=[done @ 1])
+    assert "cuMemsetD8Async" in device.failure(done).message
+
+
+def test_a_fault_that_a_launch_is_told_of_is_a_loss_though_no_other_call_is(rig):
+    device = rig()
+    done, later = device.semaphores(2)
+    device.driver.fail("cuMemsetD8Async", error=CUresult.CUDA_ERROR_ILLEGAL_ADDRESS)
+    device.submit(Fill(device.buffer(), 1), signal=[done @ 1])
+    device.submit(signal=[later @ 1], queue=1)
+    for semaphore in (done, later):
+        assert "cuMemsetD8Async" in device.failure(semaphore).message
+
+
 def test_an_argument_that_the_bindings_refuse_fails_its_submission_and_only_that(rig):
     device = rig(watched=True)
     target, done, after = device.buffer(), device.semaphore(), device.semaphore()

@@ -148,7 +148,7 @@ def test_a_graph_that_is_replaced_in_flight_stays_until_all_that_was_before_is_d
 
     device.engine.exclusively(move)
     device.submit(commands, signal=[second @ 1])
-    assert device.driver.calls["cuGraphInstantiate"] == 2
+    device.until(lambda: device.driver.calls["cuGraphInstantiate"] == 2)
     oldest.open()
     first.wait(1, 5)
     assert device.never(lambda: device.engine.turn() or device.driver.calls["cuGraphExecDestroy"])

@@ -183,6 +183,7 @@ def test_a_list_that_fails_halfway_gives_back_its_pinned_memory(rig):
     done.wait(1, 10)
     device.settles()
     before = kept()
+    assert before
     device.driver.fail("cuLaunchHostFunc", 1, CUresult.CUDA_ERROR_NOT_SUPPORTED)
     device.submit(Hold(latches[1]), *updates, signal=[failed @ 1])
     device.failure(failed)

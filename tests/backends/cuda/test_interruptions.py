@@ -424,6 +424,7 @@ def test_a_thread_that_is_interrupted_while_it_spins_lets_the_role_go(rig, monke
         return poll(self, lane)
 
     monkeypatch.setattr(Engine, "poll", poll_and_be_interrupted)
+    monkeypatch.setattr("pytest_cuda2hal.backends.cuda.hostwait.SPIN_SECONDS", 1.0)
     with pytest.raises(InterruptionError):
         held.wait(1, 5)
     assert not device.engine._role._is_owned()
@@ -456,3 +457,15 @@ def test_work_that_failed_to_launch_binds_nobody_after_an_interruption(rig, monk
     assert "cuMemsetD8Async" in device.failure(done).message
     device.settles()
     assert copy.read() == bytes(64)
+
+
+def test_a_submission_whose_end_was_interrupted_is_pending_no_more(rig, interrupt):
+    """Its signals are failed, and its waits forgotten, when the exception comes."""
+    device = rig(check_locks=False)
+    gate, done = device.semaphores(2)
+    device.submit(wait=[gate @ 1], signal=[done @ 1])
+    interrupt(device.engine.timepoints, "release")
+    with pytest.raises(InterruptionError):
+        gate.fail(HalError(StatusCode.ABORTED, "given up"))
+    assert device.failure(done).message == "given up"
+    device.settles()

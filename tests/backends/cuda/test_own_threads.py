@@ -13,7 +13,7 @@ from pytest_cuda2hal.backends.cuda.events import HostEvent
 from pytest_cuda2hal.backends.cuda.opening import open_on
 from pytest_cuda2hal.backends.cuda.parameters import Parameters
 from pytest_cuda2hal.backends.cuda.simulator import CUresult, SimulatedDriver
-from pytest_cuda2hal.hal import Fill, Hold, StatusCode
+from pytest_cuda2hal.hal import Fill, HalError, Hold, StatusCode
 
 REFUSED = CUresult.CUDA_ERROR_NOT_SUPPORTED
 #: What each kind of completer does when there is something to retire.
@@ -72,11 +72,13 @@ def test_a_service_thread_that_ends_while_it_sleeps_does_not_do_so_in_silence(ri
 
 @pytest.mark.usefixtures("quiet_threads")
 def test_a_completer_without_the_context_is_heard_of_by_whoever_opens(rig):
-    driver = SimulatedDriver()
+    driver, other = SimulatedDriver(), rig()
     driver.fail("cuCtxSetCurrent", 2, REFUSED)
-    opening = rig().task(lambda: open_on(driver, ordinal=0, parameters=Parameters(), versions={}))
-    with pytest.raises(Exception, match="CUDA_ERROR_NOT_SUPPORTED"):
+    opening = other.task(lambda: open_on(driver, ordinal=0, parameters=Parameters(), versions={}))
+    with pytest.raises(HalError, match="CUDA_ERROR_NOT_SUPPORTED"):
         opening.result()
+    other.until(lambda: gc.collect() is None or not driver.contexts)
+    assert driver.live() == {}
 
 
 @pytest.mark.parametrize("name", ["hal-lane-0", "hal-lane-5", "hal-service"])
@@ -170,7 +172,7 @@ def test_a_completer_whose_work_another_retires_keeps_no_device(rig):
 
 
 def test_a_device_that_nobody_has_waits_for_its_work(rig, completion):
-    """The memory that the work writes is given back when it is done, and no sooner."""
+    """Work in flight keeps its buffers, and by them the device, until it is done, and no longer."""
     device = rig(completion=completion)
     driver, until, never = device.driver, device.until, device.never
     latch = device.device.create_latch()
@@ -178,10 +180,11 @@ def test_a_device_that_nobody_has_waits_for_its_work(rig, completion):
     device.submit(Hold(latch), Fill(device.buffer(), 1))
     lanes = device.engine.lanes
     until(lambda: lanes[0].in_flight)
-    release(device)
+    engine = release(device)
     del latch
     gc.collect()
-    assert never(lambda: not driver.contexts)
+    assert never(lambda: engine() is None or not driver.contexts)
     word.value = 1
     until(lambda: gc.collect() is None or not driver.contexts)
+    assert engine() is None
     assert driver.violations == []

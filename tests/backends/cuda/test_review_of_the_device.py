@@ -82,6 +82,32 @@ def test_an_interruption_at_any_line_leaves_nobody_waiting(rig, completion, what
     assert place > 30
 
 
+@pytest.mark.parametrize("what", ["work", "consumer", "dealloca"])
+def test_an_interruption_at_any_line_loses_nothing_where_there_is_no_room(rig, completion, what):
+    """What waits for room is issued when there is some, or fails."""
+    device = rig(completion=completion, check_locks=False, max_in_flight=1)
+    target = device.buffer()
+    place, goes_on = 0, True
+    while goes_on:
+        place += 1
+        held, made, done = device.semaphores(3)
+        buffer = device.device.queue_alloca(64, signal=[made @ 1])
+        made.wait(1, 5)
+        latch = device.hold(0, [held @ 1])
+        call = {
+            "work": lambda done=done: device.submit(Fill(target, 1), signal=[done @ 1]),
+            "consumer": lambda held=held, done=done: device.submit(wait=[held @ 1], signal=[done @ 1]),
+            "dealloca": lambda buffer=buffer, done=done: device.device.queue_dealloca(buffer, signal=[done @ 1]),
+        }[what]
+        goes_on = interrupted_at(place, call)
+        latch.open()
+        device.until(lambda: not device.engine.inbox)
+        device.settles()  # also where it was not accepted yet
+    done.wait(1, 5)
+    assert place > 30
+    assert not device.engine.frees_in_flight
+
+
 def test_messages_are_dealt_with_though_the_completer_is_in_the_driver(rig, completion):
     device = rig(completion=completion, check_locks=False)
     gate, never, done = device.semaphores(3)
