@@ -3,6 +3,7 @@
     python tools/mutation.py                                   # resumes what was stopped, writes docs/results/mutation
     python tools/mutation.py --group=reference --sample=100    # so many, picked by --seed
     python tools/mutation.py --only=backends/reference/semaphore.py:70
+    python tools/mutation.py --own-tests                       # of survivors that are left to tests of the project's own
 
 Each mutant is tried in a copy of the packages, by the cases that reach it: first those that caught others like it, then
 all, at quick effort. What handles calls that fail no case reaches, as none fails: mutants of the CUDA backend that live
@@ -25,7 +26,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -51,8 +51,9 @@ from mutation_judge import (
     judge_surely,
     map_all,
 )
+from mutation_killers import Killers
 from mutation_look import FAULTS, Suite, find_reach
-from mutation_page import FAULT, Reason, read_equivalents, reason_of, summarize, tests_of
+from mutation_page import Reason, read_equivalents, reason_of, summarize, tests_of
 from mutation_reach import Reach, rows_of
 
 #: How many trials that reach a mutant judge it.
@@ -60,8 +61,8 @@ TRIALS = 60
 EQUIVALENTS = ROOT / "tools" / "equivalents.toml"
 #: A case that passes where nothing was changed.
 CONTROL = "submissions/test_threads::test_first_call_of_a_thread[create]"
-#: How many cases are tried first. For how many mutants it is not worth while to see which cases reach them.
-FIRST, FEW = 20, 8
+#: For how many mutants it is not worth while to see which cases reach them.
+FEW = 8
 #: Of a mutant that is tried for the first time.
 NOTHING_KNOWN: Mapping[str, Any] = {}
 #: After how many results they are written.
@@ -96,32 +97,6 @@ GROUPS = {
         ),
     ),
 }
-
-
-class Killers:
-    """Which cases caught what so far. Thread-safe."""
-
-    def __init__(self, results: Sequence[dict[str, Any]]) -> None:
-        self._lock = threading.Lock()
-        self._of: dict[str, Counter[str]] = {}
-        for result in results:
-            self.learn(result)
-
-    def learn(self, result: dict[str, Any]) -> None:
-        """Remember who caught a mutant."""
-        if (case := result.get("case")) and result.get("outcome") != FAULT:
-            with self._lock:
-                for key in (result["group"], result["module"], f"{result['module']}:{result['line']}"):
-                    self._of.setdefault(key, Counter())[case] += 1
-
-    def best(self, group: str, mutant: Mutant) -> list[str]:
-        """Return the cases most likely to catch a mutant, those of its own line first."""
-        near = [f"{mutant.module}:{mutant.line + off}" for off in (0, -1, 1)]
-        found: dict[str, None] = {}
-        with self._lock:
-            for key, count in [*((key, 6) for key in near), (mutant.module, FIRST - 6), (group, FIRST)]:
-                found |= dict.fromkeys(case for case, _ in self._of.get(key, Counter()).most_common(count))
-        return list(found)[:FIRST]
 
 
 def try_out(
@@ -224,6 +199,9 @@ def parse(texts: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="picks the sample, and the order")
     parser.add_argument("--only", default="", help="only mutants whose id begins so, and again: MODULE:LINE:OPERATOR:N")
     parser.add_argument("--survivors", action="store_true", help="only those that survived without a reason, and again")
+    parser.add_argument(
+        "--own-tests", action="store_true", help="ask survivors left to the project's own tests of these"
+    )
     parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), help="how many at a time")
     parser.add_argument("--minutes", type=float, default=1e6, help="begin none after so many")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "results" / "mutation", metavar="PATH")
@@ -306,6 +284,8 @@ def choose(
             sys.exit(f"--only={options.only}: there is no such mutant")
     elif options.survivors:
         todo = [one for one in chosen if one[1].key in alive]
+    elif options.own_tests:
+        todo = [one for one in chosen if (key := one[1].key) in survivors and tests_of(survivors[key], equivalents)]
     else:
         todo = [one for one in chosen if one[1].key not in known or one[1].key in unasked]
     random.Random(options.seed).shuffle(todo)
@@ -332,13 +312,19 @@ class Run:
         groups = {group for group, _ in todo}
         self._again = bool(options.only or options.survivors)
         is_long = not options.only and (len(todo) > FEW or any(FAULTS in GROUPS[group].specs for group in groups))
-        try_without_a_mutant(copies, groups, options.jobs, whole=is_long)
-        modules = {spec: GROUPS[group].modules for group in groups for spec in GROUPS[group].specs}
-        reach = find_reach(copies, modules, options.jobs) if is_long else {}
+        reach: dict[str, Reach] = {}
+        if not options.own_tests:
+            try_without_a_mutant(copies, groups, options.jobs, whole=is_long)
+            modules = {spec: GROUPS[group].modules for group in groups for spec in GROUPS[group].specs}
+            reach = find_reach(copies, modules, options.jobs) if is_long else {}
         end = time.monotonic() + 60 * options.minutes
 
         def work(one: tuple[str, Mutant]) -> None:
-            if time.monotonic() < end:
+            if time.monotonic() >= end:
+                return
+            if options.own_tests:
+                self._ask_own_tests(one[1], copies)
+            else:
                 self._try(*one, copies, reach)
 
         try:
@@ -375,9 +361,22 @@ class Run:
             result |= {"outcome": NOT_DONE, "message": f"{type(error).__name__}: {error}"}
         result |= {"seconds": round(time.monotonic() - began, 1), "suite": self._suite.digest}
         self._killers.learn(result)
+        self._note(mutant, result, f"{result['outcome']} {result.get('case', '')} {result['seconds']} s")
+
+    def _ask_own_tests(self, mutant: Mutant, copies: Copies) -> None:
+        """Ask a survivor of what it is left to; what the suite said of it stands."""
+        result = self._known[mutant.key]
+        changed = mutant.source((ROOT / mutant.module).read_text(encoding="utf-8"))
+        assert changed is not None  # it was tried
+        with copies.with_module(mutant.module, changed) as copy:
+            answers = ask_tests(copy, copies.original, tests_of(result, self._equivalents))
+        said = ", ".join(f"{tests}: {answer}" for tests, (answer, _) in answers.items())
+        self._note(mutant, result | {"tests": result.get("tests", {}) | answers}, said or "nobody can say")
+
+    def _note(self, mutant: Mutant, result: dict[str, Any], said: str) -> None:
         with self._lock:
             self._known[mutant.key] = result
-            print(f"{mutant.id}: {result['outcome']} {result.get('case', '')} {result['seconds']} s", flush=True)
+            print(f"{mutant.id}: {said}", flush=True)
             self._new += 1
             if self._new % KEPT_EVERY == 0:
                 self.keep()

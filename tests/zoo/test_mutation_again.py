@@ -16,6 +16,7 @@ import mutation_faults
 import mutation_judge
 from mutants import Mutant, mutants_of
 from mutation_look import FAULTS, Suite
+from mutation_page import digest_of
 from mutation_reach import Reach
 
 SURVIVED: dict[str, Any] = {"outcome": "survived"}
@@ -107,6 +108,39 @@ def test_what_a_later_run_takes_up(mutant: Mutant) -> None:
         for reasons in ([], [{"module": "…", "before": "a", "after": "b", "why": "Nobody looks."}]):
             todo = mutation.choose(mutation.parse([]), {"reference": [mutant]}, known, suite, reasons)
             assert bool(todo) is again
+
+
+def test_own_tests_are_asked_without_the_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of survivors that are left to them; what the suite said of these stands."""
+    tests = "tests/backends/test_timepoints.py"
+    left, other = mutants_of("backends/reference/semaphore.py", mutation.ROOT)[:2]
+    known: dict[str, Any] = {"group": "reference", "outcome": "survived", "asked": ["reference"], "suite": "older"}
+    known |= {"before": "a", "after": "b", "seconds": 1.0}
+    results = [{**known, **one._asdict(), "id": one.id, "key": one.key} for one in (left, other)]
+    results[1]["before"] = "c"
+    (tmp_path / "kept.json").write_text(json.dumps({"results": results}))
+    reason = {"module": "…", "before": "a", "after": "b", "tests": tests, "why": "Nobody else can."}
+    asked: list[list[str]] = []
+
+    def ask(copy: Path, original: Path, named: list[str]) -> dict[str, list[str]]:
+        asked.append(named)
+        return {tests: ["caught", digest_of(tests)]}
+
+    def nobody(*_: Any, **__: Any) -> None:
+        raise AssertionError("the suite is not asked")
+
+    monkeypatch.setattr(mutation, "read_equivalents", lambda _: [reason])
+    monkeypatch.setattr(mutation, "ask_tests", ask)
+    for name in ("try_out", "try_without_a_mutant", "find_reach"):
+        monkeypatch.setattr(mutation, name, nobody)
+    for _ in range(2):  # what was asked is not asked again
+        mutation.main(["--own-tests", f"--output={tmp_path / 'kept'}", "--jobs=1"])
+    assert asked == [[tests]]
+    found = {one["key"]: one for one in json.loads((tmp_path / "kept.json").read_text())["results"]}
+    assert found[left.key]["tests"] == {tests: ["caught", digest_of(tests)]}
+    assert (found[left.key]["outcome"], found[left.key]["suite"]) == ("survived", "older")
+    assert "tests" not in found[other.key]
+    assert "Nobody else can." in (tmp_path / "kept.md").read_text()
 
 
 def test_a_case_with_another_text_is_newer(tmp_path: Path) -> None:
