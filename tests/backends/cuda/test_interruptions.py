@@ -187,6 +187,7 @@ def test_a_host_call_whose_start_was_interrupted_is_made_once_and_waited_for(rig
             return
         left.clear()
         _thread.start_new_thread(self._target, self._args)  # it runs, and nobody has noted that
+        device.until(lambda: calls)
         raise InterruptionError
 
     def call():
