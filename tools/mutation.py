@@ -3,7 +3,7 @@
     python tools/mutation.py                                   # resumes what was stopped, writes docs/results/mutation
     python tools/mutation.py --group=reference --sample=100    # so many, picked by --seed
     python tools/mutation.py --only=backends/reference/semaphore.py:70
-    python tools/mutation.py --own-tests                       # of survivors that are left to tests of the project's own
+    python tools/mutation.py --own-tests                       # of survivors left to tests of the project's own
 
 Each mutant is tried in a copy of the packages, by the cases that reach it: first those that caught others like it, then
 all, at quick effort. What handles calls that fail no case reaches, as none fails: mutants of the CUDA backend that live

@@ -14,6 +14,8 @@ suite has grown since, defects that were run before are run with the new cases a
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -26,10 +28,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
 from zoo_page import matrix_page
 from zoo_rare import run_rare
 
 from pytest_cuda2hal.backends.faulty import ZOO, Defect
+from pytest_cuda2hal.identity import case_id
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = ROOT / "tests" / "zoo"
@@ -59,6 +63,28 @@ def target(case: str, spec: str) -> str:
     function, bracket, parameters = name.partition("[")
     inner = f"{spec}-{parameters}" if bracket else f"{spec}]"
     return f"pytest_cuda2hal.cts.{module.replace('/', '.')}::{function}[{inner}"
+
+
+def cases_of_suite() -> list[str]:
+    """Return the ids of all cases that there are now.
+
+    :raises SystemExit: the suite cannot be collected.
+    """
+    found: list[str] = []
+
+    class Collected:
+        def pytest_collection_finish(self, session: pytest.Session) -> None:
+            found.extend(case_id(item) for item in session.items)
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as said:
+        ini = Path(folder, "pytest.ini")
+        ini.write_text("[pytest]\n", encoding="utf-8")
+        command = ["--pyargs", "pytest_cuda2hal.cts", "--collect-only", "-q", "-c", str(ini), "--backend=reference"]
+        command += ["-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:hypothesispytest", "-p", "no:xdist"]
+        status = pytest.main(command, plugins=[Collected()])
+    if status or not found:
+        raise SystemExit(f"ERROR: the suite cannot be collected: {said.getvalue()[-1000:]}")
+    return found
 
 
 def run_suite(
@@ -257,6 +283,8 @@ def full(defects: Sequence[Defect], options: argparse.Namespace) -> int:
     # With which defects the cases were tried that are newer than the first of the results.
     newer = document.setdefault("newer", {})
     base = set(document["suite"]) - set(newer)
+    if base:
+        newer |= {case: [] for case in cases_of_suite() if case not in document["suite"]}
     end = time.monotonic() + options.budget
     lock = threading.Lock()
 

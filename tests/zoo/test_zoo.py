@@ -78,6 +78,7 @@ def test_what_is_new_in_the_suite_is_tried_with_every_defect(
         return {"defect": defect.name, "seconds": 1.0, "ending": "ended", "cases": cases, "kills": kills}
 
     monkeypatch.setattr(zoo, "run_suite", run_suite)
+    monkeypatch.setattr(zoo, "cases_of_suite", lambda: list(suite))
 
     def full(count: int, budget: float = 60.0) -> list[tuple[str, str]]:
         ran.clear()
@@ -90,7 +91,8 @@ def test_what_is_new_in_the_suite_is_tried_with_every_defect(
     assert full(2) == []
     suite.append("x/b::three")
     assert full(3, budget=-1.0) == []
-    assert full(3) == [(third, "one two three"), (first, "three"), (second, "three")]
+    assert full(2) == [(first, "three"), (second, "three")]
+    assert full(3) == [(third, "one two three")]
     assert full(3) == []
     document = json.loads((tmp_path / "zoo.json").read_text())
     assert document["suite"] == suite
@@ -98,6 +100,13 @@ def test_what_is_new_in_the_suite_is_tried_with_every_defect(
         (first, second, third), 3
     )
     assert "3 of 3 defects caught" in capsys.readouterr().out
+
+
+def test_the_cases_that_there_are_now() -> None:
+    found = zoo.cases_of_suite()
+    assert len(found) == len(set(found)) > 600
+    assert "waits/test_deadlines::test_timeouts_of_whole_seconds" in found
+    assert zoo.target(found[0], "reference").startswith("pytest_cuda2hal.cts.")
 
 
 def test_a_backend_with_nothing_wrong_is_not_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,7 +178,8 @@ def test_a_capture_that_was_interrupted_is_none_of_the_next_ones(rig, interrupt)
 
 def test_a_host_call_whose_start_was_interrupted_is_made_once_and_waited_for(rig, monkeypatch):
     device = rig()
-    done, leave, calls = device.semaphore(), threading.Event(), []
+    done, leave = device.semaphore(), threading.Event()
+    calls: list[int] = []
     start, starter, left = threading.Thread.start, threading.current_thread(), [1]
 
     def begin_and_be_interrupted(self):
