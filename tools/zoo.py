@@ -272,6 +272,15 @@ def score(results: Sequence[dict[str, Any]]) -> int:
     return int(bool(survivors))
 
 
+def forget_what_is_gone(document: dict[str, Any], now: Sequence[str]) -> None:
+    """Take cases that are called otherwise now, or are no more, out of the results."""
+    document["suite"] = [case for case in document["suite"] if case in now]
+    for case in set(document["newer"]) - set(now):
+        del document["newer"][case]
+    for result in document["results"].values():
+        result["kills"] = [kill for kill in result["kills"] if kill["case"] in now]
+
+
 def full(defects: Sequence[Defect], options: argparse.Namespace) -> int:
     """Write the kill matrix, as far as the budget goes: defects that are missing, then cases that are newer than it."""
     output: Path = options.output or ROOT / "docs" / "results" / "zoo"
@@ -282,9 +291,11 @@ def full(defects: Sequence[Defect], options: argparse.Namespace) -> int:
     results = document["results"]
     # With which defects the cases were tried that are newer than the first of the results.
     newer = document.setdefault("newer", {})
+    if results:
+        forget_what_is_gone(document, now := cases_of_suite())
+        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        newer |= {case: [] for case in now if case not in document["suite"]}
     base = set(document["suite"]) - set(newer)
-    if base:
-        newer |= {case: [] for case in cases_of_suite() if case not in document["suite"]}
     end = time.monotonic() + options.budget
     lock = threading.Lock()
 
