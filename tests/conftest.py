@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import re
 
+import hypothesis
 import pytest
 
 pytest_plugins = ["pytester"]
+
+# How long an example takes is the machine's affair: with much else to do one took 0.4 s, of 0.2 that are allowed.
+hypothesis.settings.register_profile("any pace", deadline=None)
+hypothesis.settings.load_profile("any pace")
 
 #: Variants that `make test` leaves to `make test-whole`: the same promises in other ways of running, and what is slow.
 LEFT_OUT = re.compile(
