@@ -158,9 +158,9 @@ def test_what_finished_work_has_used_goes_while_what_follows_is_held(rig, comple
     first, second = device.hold(0), device.latch()
     before = device.device.statistics().buffers
     if kind in ("alloca", "dealloca"):
-        ready = [device.semaphore() for _ in range(2)]
-        used = device.device.queue_alloca(64, signal=[ready[0] @ 1], queue=1)
-        ready[0].wait(1, 5)
+        ready = device.semaphore()
+        used = device.device.queue_alloca(64, signal=[ready @ 1], queue=1)
+        ready.wait(1, 5)
         if kind == "alloca":
             device.device.queue_alloca(64, signal=[made @ 1])
         else:

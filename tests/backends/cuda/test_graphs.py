@@ -103,6 +103,15 @@ def test_another_address_rebuilds_the_graph(rig, completion):
     device.engine.exclusively(lambda: device.context.free_on(stream, decoys[0]))
 
 
+def move(device, target):
+    """Give a buffer of 8 bytes other memory; the old stays allocated, as a launch that is held writes it."""
+
+    def do():
+        target._address = device.context.allocate_on(device.lane_of(0).stream, 8)
+
+    device.engine.exclusively(do)
+
+
 def test_a_graph_that_is_replaced_in_flight_keeps_its_pinned_memory_until_it_is_done(rig, completion):
     device = rig(completion=completion)
     there, first, second = device.semaphores(3)
@@ -111,14 +120,7 @@ def test_a_graph_that_is_replaced_in_flight_keeps_its_pinned_memory_until_it_is_
     commands = device.device.create_command_buffer([Update(target, b"old old?"), Fill(target, b"!", 7, 1)])
     seen, latch, old = device.buffer(8), device.hold(), target._address
     device.submit(commands, signal=[first @ 1])
-    decoys = []
-
-    def move():  # the old memory stays allocated: a launch that is held writes it
-        target._address = None
-        decoys.append(device.context.allocate_on(device.lane_of(0).stream, 8))
-        target._address = decoys[0]
-
-    device.engine.exclusively(move)
+    move(device, target)
     device.submit(commands, signal=[second @ 1])
     assert device.driver.calls["cuGraphInstantiate"] == 2
     for _ in range(8):
@@ -139,14 +141,7 @@ def test_a_graph_that_is_replaced_in_flight_stays_until_all_that_was_before_is_d
     commands, old = two_fills(device, target), target._address
     oldest, newer = device.hold(0, [first @ 1]), device.hold(0)
     device.submit(commands)
-    decoys = []
-
-    def move():  # the old memory stays allocated: a launch that is held writes it
-        target._address = None
-        decoys.append(device.context.allocate_on(device.lane_of(0).stream, 8))
-        target._address = decoys[0]
-
-    device.engine.exclusively(move)
+    move(device, target)
     device.submit(commands, signal=[second @ 1])
     device.until(lambda: device.driver.calls["cuGraphInstantiate"] == 2)
     oldest.open()

@@ -41,7 +41,7 @@ def interrupt(monkeypatch):
 
 
 class Interrupted(deque[Any]):
-    """Work in flight, where whoever puts the first in is interrupted once it is there."""
+    """Work in flight, or messages: whoever puts the first in is interrupted once it is there."""
 
     left = 1
 
@@ -391,23 +391,11 @@ def test_a_wait_binds_the_context_once_for_all_its_looks(rig, monkeypatch):
     done.wait(1, 5)
 
 
-class InterruptedInbox(deque[Any]):
-    """Messages; whoever leaves the first is interrupted once it is there."""
-
-    left = 1
-
-    def append(self, message):
-        super().append(message)
-        if self.left:
-            self.left = 0
-            raise InterruptionError
-
-
 def test_a_submission_that_was_left_and_interrupted_is_dealt_with(rig):
     device = rig()
     done = device.semaphore()
     device.until(lambda: all(lane.asleep for lane in device.engine.lanes))
-    device.engine.inbox = InterruptedInbox()
+    device.engine.inbox = Interrupted()
     with pytest.raises(InterruptionError):
         device.submit(signal=[done @ 1])
     done.wait(1, 5)
@@ -435,22 +423,14 @@ def test_a_thread_that_is_interrupted_while_it_spins_lets_the_role_go(rig, monke
     latch.open()
 
 
-def test_work_that_failed_to_launch_binds_nobody_after_an_interruption(rig, monkeypatch):
+def test_work_that_failed_to_launch_binds_nobody_after_an_interruption(rig, interrupt):
     """It is in flight, as some of it may be, and unnoted; a consumer of it must not run."""
     device = rig(check_locks=False)
     target, copy, made, done = device.buffer(), device.buffer(), device.semaphore(), device.semaphore()
     copy.write(bytes(64))
     latch, lane = device.hold(0), device.lane_of(0)
-    accept, left = lane.accept, [1]
-
-    def accept_and_be_interrupted(*arguments):
-        accept(*arguments)
-        if left:
-            left.clear()
-            raise InterruptionError
-
     device.submit(Fill(copy, 1), wait=[made @ 1], signal=[done @ 1])
-    monkeypatch.setattr(lane, "accept", accept_and_be_interrupted)
+    interrupt(lane, "accept")
     device.driver.fail("cuMemsetD8Async", 1, CUresult.CUDA_ERROR_NOT_SUPPORTED)
     with pytest.raises(InterruptionError):
         device.submit(Fill(target, 1), signal=[made @ 1])

@@ -136,7 +136,9 @@ def test_what_was_launched_before_a_command_failed_counts(rig):
     device.settles()
 
 
-def test_memory_that_another_thread_is_about_to_give_back_is_waited_for(rig):
+@pytest.mark.parametrize("looks", [True, False])
+def test_memory_that_another_thread_is_about_to_give_back_is_waited_for(rig, monkeypatch, looks):
+    """Also where that one leaves the role without a look at what was dropped meanwhile, and nobody else has one."""
     device = rig(memory=2**20)
     engine, entered, leave = device.device.engine, threading.Event(), threading.Event()
 
@@ -144,30 +146,14 @@ def test_memory_that_another_thread_is_about_to_give_back_is_waited_for(rig):
         entered.set()
         leave.wait(10)
 
-    buffer = device.buffer(700_000)
-    holding = device.task(lambda: engine.exclusively(hold))
-    assert entered.wait(5)
-    del buffer
-    allocating = device.task(lambda: device.buffer(700_000))
-    assert device.never(lambda: allocating.done)
-    leave.set()
-    assert allocating.result().size == 700_000
-    holding.result()
-
-
-def test_memory_that_nobody_else_gives_back_is_given_back_by_who_needs_it(rig, monkeypatch):
-    """Whoever has the role leaves without a look at what was dropped meanwhile."""
-    device = rig(memory=2**20)
-    role, entered, leave = device.engine._role, threading.Event(), threading.Event()
-
-    def hold():
-        with role:
-            entered.set()
-            leave.wait(10)
+    def hold_without_a_look():
+        with engine._role:
+            hold()
 
     buffer = device.buffer(700_000)
-    monkeypatch.setattr(device.engine, "wake_service", lambda: None)
-    holding = device.task(hold)
+    if not looks:
+        monkeypatch.setattr(engine, "wake_service", lambda: None)
+    holding = device.task(lambda: engine.exclusively(hold) if looks else hold_without_a_look())
     assert entered.wait(5)
     del buffer
     allocating = device.task(lambda: device.buffer(700_000))
