@@ -8,6 +8,7 @@ import pytest
 
 from pytest_cuda2hal.hal import Capability, Hold
 
+from ..lifetime.rest import Grown
 from ..support import (
     AskVariation,
     Buffers,
@@ -136,6 +137,26 @@ def test_no_signal_while_the_host_call_runs(
     done.wait(1)
     b.wait(5)
     assert c.holds(7)
+
+
+@clause("L-1")
+@requires(Capability.HOST_CALL, Capability.STATISTICS)
+def test_host_call_counts_as_in_flight_while_it_runs(
+    device: ObservedDevice, semaphores: Semaphores, poll: Poll, long_call: LongCall
+) -> None:
+    """The cases that look for what is left of host calls would find nothing if a call never counted.
+
+    call (blocked) ──called@1──▶ host
+    """
+    called = semaphores.at(0)
+    before = device.statistics()
+    device.queue_host_call(long_call, signal=[called @ 1])
+    long_call.wait_until_it_runs()
+    poll(partial(Grown, device, before, semaphores=0, buffers=0, unretired=1))
+
+    long_call.let_return()
+    called.wait(1)
+    poll(partial(Grown, device, before, semaphores=0, buffers=0, unretired=0))
 
 
 @clause("H-1")

@@ -8,7 +8,30 @@ from dataclasses import asdict
 
 import pytest
 
+from pytest_cuda2hal.hal import Statistics
+
 from ..support import ObservedDevice, Poll
+
+
+class Grown:
+    """Whether there is so much more than there was; its text is the evidence."""
+
+    def __init__(
+        self, device: ObservedDevice, before: Statistics, *, semaphores: int, buffers: int, unretired: int
+    ) -> None:
+        now = device.statistics()
+        self._expected = {"semaphores": semaphores, "buffers": buffers, "pending and in flight": unretired}
+        self._seen = {
+            "semaphores": now.semaphores - before.semaphores,
+            "buffers": now.buffers - before.buffers,
+            "pending and in flight": now.pending + now.in_flight - before.pending - before.in_flight,
+        }
+
+    def __bool__(self) -> bool:
+        return self._seen == self._expected
+
+    def __repr__(self) -> str:
+        return f"<expected more than before: {self._expected}; seen {self._seen}>"
 
 
 class Rest:

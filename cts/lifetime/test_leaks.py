@@ -27,7 +27,7 @@ from ..support import (
     status_of,
 )
 from .conftest import OpenBare
-from .rest import Rest
+from .rest import Grown, Rest
 
 
 @clause("L-1")
@@ -76,27 +76,6 @@ def test_statistics_count_what_a_queue_allocates(device: ObservedDevice, semapho
     del a
     done.wait(2)
     poll(partial(Grown, device, before, semaphores=0, buffers=0, unretired=0))
-
-
-class Grown:
-    """Whether there is so much more than there was; its text is the evidence."""
-
-    def __init__(
-        self, device: ObservedDevice, before: Statistics, *, semaphores: int, buffers: int, unretired: int
-    ) -> None:
-        now = device.statistics()
-        self._expected = {"semaphores": semaphores, "buffers": buffers, "pending and in flight": unretired}
-        self._seen = {
-            "semaphores": now.semaphores - before.semaphores,
-            "buffers": now.buffers - before.buffers,
-            "pending and in flight": now.pending + now.in_flight - before.pending - before.in_flight,
-        }
-
-    def __bool__(self) -> bool:
-        return self._seen == self._expected
-
-    def __repr__(self) -> str:
-        return f"<expected more than before: {self._expected}; seen {self._seen}>"
 
 
 @clause("L-1")
