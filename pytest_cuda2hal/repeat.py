@@ -228,12 +228,15 @@ def runs_page(document: dict[str, Any], name: str) -> str:
     machine = ", ".join(f"{name} {value}" for name, value in document["machine"].items())
     runs: list[dict[str, Any]] = document["runs"]
     whole = sum(run["whole"] for run in runs)
+    made = [run for run in runs if run["status"] is not None or run["failed"]]
+    unmade = f" {len(runs) - len(made)} were not begun: the time was over." if len(made) < len(runs) else ""
     lines = [f"# Runs: {name}", "", "Written by `python -m pytest_cuda2hal repeat`; not edited by hand.", ""]
     lines += [
         f"Suite {document['suite']}, contract {document['contract']}; {document['date']}.",
         f"{machine}; {document['jobs']} at a time.",
         "",
-        f"**{whole} of {len(runs)} runs are whole:** each of the {document['cases']} cases of `reference` passed.",
+        f"**{whole} of {len(runs)} runs are whole:** each of the {document['cases']} cases of `reference` passed."
+        + unmade,
         "",
         "| backend | effort | runs | whole | seconds, least to most | device |",
         "|---|---|---|---|---|---|",
@@ -252,8 +255,9 @@ def runs_page(document: dict[str, Any], name: str) -> str:
             f"{taken[0]:.0f} to {taken[-1]:.0f} | {device} |"
         )
     lines.append("")
-    for run in runs:
+    for run in made:
         if not run["whole"]:
-            what = "; ".join(run["failed"][:5]) or "not run: the time was over"
+            counts = ", ".join(f"{count} {outcome}" for outcome, count in run["counts"].items()) or "no report"
+            what = "; ".join(run["failed"][:5]) or f"{counts}, status {run['status']}"
             lines.append(f"- `{run['spec']}` {run['effort']} #{run['number']}: {what}")
     return "\n".join(lines).rstrip() + "\n"

@@ -61,9 +61,11 @@ def test_a_failure_and_a_skip_are_named(short_suite):
 
 
 def test_what_the_time_did_not_suffice_for_is_not_whole(short_suite):
-    status, _, page = run(short_suite, "--quick=1", "--budget=0")
+    status, _, page = run(short_suite, "--quick=3", "--budget=0")
     assert status == 1
-    assert "not run: the time was over" in page
+    assert "**0 of 3 runs are whole:** each of the 2 cases" in page
+    assert "passed. 3 were not begun: the time was over." in page
+    assert "- `" not in page  # one line says it for all
 
 
 @pytest.mark.parametrize("spec", ["refrence", "reference:seed={m}", "reference:seed={"])
