@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_cuda2hal.backends.cuda.graphs import _destroy
 from pytest_cuda2hal.hal import Copy, Fill, Hold, Update
 
 GRAPH_CALLS = ("cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate", "cuGraphLaunch")
@@ -151,6 +152,29 @@ def test_a_graph_that_is_replaced_in_flight_stays_until_all_that_was_before_is_d
     second.wait(1, 5)
     device.settles()
     device.until(lambda: device.engine.turn() or device.driver.calls["cuGraphExecDestroy"] == 1)
+    device.engine.exclusively(lambda: device.context.free_on(None, old))
+
+
+def test_a_graph_that_is_replaced_in_flight_stays_until_its_own_run_is_retired(rig, completion):
+    device = rig(completion=completion)
+    there, second = device.semaphores(2)
+    target = device.device.queue_alloca(8, signal=[there @ 1])
+    there.wait(1, 5)
+    commands, old, lane = two_fills(device, target), target._address, device.lane_of(0)
+    latch = device.hold(0)
+    device.submit(commands)
+    move(device, target)
+    device.submit(commands, signal=[second @ 1])
+
+    def retire_one_by_one():
+        latch.open()
+        device.until(lambda: lane.finished() == 3)
+        for is_over in (False, True):  # the hold, then what used the graph
+            device.engine.retire(lane, 1)
+            assert (_destroy in [function for function, _ in device.engine.trash]) is is_over
+
+    device.engine.exclusively(retire_one_by_one)
+    second.wait(1, 5)
     device.engine.exclusively(lambda: device.context.free_on(None, old))
 
 
