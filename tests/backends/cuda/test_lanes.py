@@ -65,6 +65,18 @@ def test_a_consumer_is_on_the_device_before_its_producer_is_done(rig):
     consumed.wait(1, 5)
 
 
+def test_what_the_host_overtakes_binds_nobody_who_waits_for_the_host_as_well(rig, completion):
+    device = rig(completion=completion)
+    overtaken, gate, done = device.semaphores(3)
+    latch = device.hold(1, [overtaken @ 1])
+    device.submit(wait=[overtaken @ 1, gate @ 1], signal=[done @ 1])
+    overtaken.signal(1)
+    gate.signal(1)
+    done.wait(1, 5)
+    latch.open()
+    device.settles()
+
+
 def test_the_newest_event_of_a_lane_is_enough(rig):
     device = rig(record_calls=True)
     timelines, done = device.semaphores(5), device.semaphore()
