@@ -229,20 +229,20 @@ def runs_page(document: dict[str, Any], name: str) -> str:
     runs: list[dict[str, Any]] = document["runs"]
     whole = sum(run["whole"] for run in runs)
     made = [run for run in runs if run["status"] is not None or run["failed"]]
-    unmade = f" {len(runs) - len(made)} were not begun: the time was over." if len(made) < len(runs) else ""
+    unmade = f" {len(runs) - len(made)} more were asked for and not made." if len(made) < len(runs) else ""
     lines = [f"# Runs: {name}", "", "Written by `python -m pytest_cuda2hal repeat`; not edited by hand.", ""]
     lines += [
         f"Suite {document['suite']}, contract {document['contract']}; {document['date']}.",
         f"{machine}; {document['jobs']} at a time.",
         "",
-        f"**{whole} of {len(runs)} runs are whole:** each of the {document['cases']} cases of `reference` passed."
+        f"**{whole} of {len(made)} runs are whole:** each of the {document['cases']} cases of `reference` passed."
         + unmade,
         "",
         "| backend | effort | runs | whole | seconds, least to most | device |",
         "|---|---|---|---|---|---|",
     ]
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for run in runs:
+    for run in made:
         spec = re.sub(rf"\bseed={run['number']}\b", "seed=N", run["spec"])
         groups.setdefault((spec, run["effort"]), []).append(run)
     for (spec, effort), group in groups.items():

@@ -6,17 +6,21 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_cuda2hal.hal import HalError, StatusCode
+from pytest_cuda2hal.hal import Capability, HalError, Hold, StatusCode
 
 from ..support import (
     AskVariation,
     Buffers,
+    Cause,
+    Latches,
     ObservedBuffer,
     ObservedDevice,
     ObservedSemaphore,
     Semaphores,
     clause,
+    expect_failed,
     failure_of,
+    requires,
     status_of,
 )
 
@@ -150,6 +154,35 @@ def test_second_dealloca(
     assert neighbour.holds(7)
     device.queue_dealloca(neighbour, signal=[after @ 2])
     after.wait(2)
+
+
+@clause("A-7", "A-4")
+@requires(Capability.ASYNC_ALLOC, Capability.HOLD, Capability.HOST_FAIL)
+def test_second_dealloca_after_one_behind_running_work(
+    device: ObservedDevice, semaphores: Semaphores, latches: Latches, cause: Cause, variation: AskVariation
+) -> None:
+    """The first may be on the device when the host fails its wait. It is done then, or undone: nothing in between.
+
+    hold ──made@1──▶ dealloca(a) ──undone@1──▶ fails        dealloca(a) ──freed@1──▶ host, if the first one was undone
+         └─held@1──▶ host                                   dealloca(a): it has been deallocated
+    """
+    odd = variation("odd-dealloca")
+    odd.need_defined()
+    ready, made, held, undone, freed, again = semaphores(6)
+    why = cause("failed while it was made")
+    latch = latches()
+    a = device.queue_alloca(4096, signal=[ready @ 1])
+    ready.wait(1)
+    device.queue_execute([Hold(latch)], signal=[made @ 1, held @ 1])
+    device.queue_dealloca(a, wait=[made @ 1], signal=[undone @ 1], queue=device.queue_count - 1)
+    made.fail(why)
+    latch.open()
+    held.wait(1)
+    expect_failed(undone, 1, why)
+    outcome = dealloca_outcome(device, a, freed)
+    if outcome == "barrier":  # the first one was undone
+        outcome = dealloca_outcome(device, a, again)
+    odd.check(outcome)
 
 
 @clause("A-7")

@@ -152,7 +152,7 @@ def test_host_call_counts_as_in_flight_while_it_runs(
     before = device.statistics()
     device.queue_host_call(long_call, signal=[called @ 1])
     long_call.wait_until_it_runs()
-    poll(partial(Grown, device, before, semaphores=0, buffers=0, unretired=1))
+    poll(partial(Grown, device, before, semaphores=0, buffers=0, unretired=1, in_flight=1))
 
     long_call.let_return()
     called.wait(1)

@@ -17,7 +17,14 @@ class Grown:
     """Whether there is so much more than there was; its text is the evidence."""
 
     def __init__(
-        self, device: ObservedDevice, before: Statistics, *, semaphores: int, buffers: int, unretired: int
+        self,
+        device: ObservedDevice,
+        before: Statistics,
+        *,
+        semaphores: int,
+        buffers: int,
+        unretired: int,
+        in_flight: int | None = None,
     ) -> None:
         now = device.statistics()
         self._expected = {"semaphores": semaphores, "buffers": buffers, "pending and in flight": unretired}
@@ -26,6 +33,9 @@ class Grown:
             "buffers": now.buffers - before.buffers,
             "pending and in flight": now.pending + now.in_flight - before.pending - before.in_flight,
         }
+        if in_flight is not None:
+            self._expected["in flight"] = in_flight
+            self._seen["in flight"] = now.in_flight - before.in_flight
 
     def __bool__(self) -> bool:
         return self._seen == self._expected

@@ -9,11 +9,15 @@ import pytest
 from pytest_cuda2hal import repeat
 from pytest_cuda2hal.__main__ import main
 
-#: Stands in for the suite: a run with the number 2 in its spec fails.
+#: Stands in for the suite: a run with the number 2 in its spec fails, one with 3 skips, one with 5 ends its process.
 CASES = """
+    import os
+
     import pytest
 
     def test_it(hal_backend):
+        if "seed=5" in hal_backend.spec.text:
+            os._exit(3)
         assert "seed=2" not in hal_backend.spec.text
 
     def test_that_is_left_out(hal_backend):
@@ -50,11 +54,12 @@ def test_runs_that_are_whole(short_suite):
     assert "| `reference:seed=N` | quick | 1 | 1 |" in page
 
 
-def test_a_failure_and_a_skip_are_named(short_suite):
-    status, document, page = run(short_suite, "--quick=3")
+def test_a_failure_and_a_skip_and_a_crash_are_named(short_suite):
+    status, document, page = run(short_suite, "--quick=5")
     assert status == 1
-    assert [one["whole"] for one in document["runs"]] == [True, False, False]
-    assert "**1 of 3 runs are whole:**" in page
+    assert [one["whole"] for one in document["runs"]] == [True, False, False, True, False]
+    assert "**2 of 5 runs are whole:**" in page
+    assert "`reference:seed=5` quick #5: no report, status 3" in page
     assert "`reference:seed=2` quick #2: " in page
     assert "test_it[]: fail" in page or "test_it: fail" in page
     assert "unsupported" in page
@@ -63,8 +68,8 @@ def test_a_failure_and_a_skip_are_named(short_suite):
 def test_what_the_time_did_not_suffice_for_is_not_whole(short_suite):
     status, _, page = run(short_suite, "--quick=3", "--budget=0")
     assert status == 1
-    assert "**0 of 3 runs are whole:** each of the 2 cases" in page
-    assert "passed. 3 were not begun: the time was over." in page
+    assert "**0 of 0 runs are whole:**" in page
+    assert "3 more were asked for and not made." in page
     assert "- `" not in page  # one line says it for all
 
 

@@ -163,8 +163,10 @@ def test_a_graph_that_is_replaced_in_flight_stays_until_its_own_run_is_retired(r
     commands, old, lane = two_fills(device, target), target._address, device.lane_of(0)
     latch = device.hold(0)
     device.submit(commands)
+    device.until(lambda: len(lane.in_flight) == 2)
     move(device, target)
     device.submit(commands, signal=[second @ 1])
+    device.until(lambda: len(lane.in_flight) == 3)
 
     def retire_one_by_one():
         latch.open()

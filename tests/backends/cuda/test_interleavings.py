@@ -291,3 +291,13 @@ def test_a_failure_between_look_and_registration_is_heard_of(rig, monkeypatch):
     assert device.failure(done).message == "given up"
     latch.open()
     device.settles()
+
+
+def test_a_signal_between_look_and_registration_starts_the_work(rig, monkeypatch):
+    """Nobody would tell it, as it came too late to be registered."""
+    device = rig()
+    gate, done = device.semaphores(2)
+    overtake(monkeypatch, "register", gate, lambda: device.task(lambda: gate.signal(1)).result())
+    device.submit(wait=[gate @ 1], signal=[done @ 1])
+    done.wait(1, 5)
+    device.settles()

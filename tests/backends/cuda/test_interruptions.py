@@ -207,6 +207,25 @@ def test_a_host_call_whose_start_was_interrupted_is_made_once_and_waited_for(rig
     device.settles()  # the thread that found the call made counts no more
 
 
+def test_a_host_call_that_was_interrupted_before_its_thread_began_is_made(rig, monkeypatch):
+    device = rig()
+    done, calls = device.semaphore(), []
+    start, starter, left = threading.Thread.start, threading.current_thread(), [1]
+
+    def be_interrupted(self):
+        if self.name == "hal-host-call" and threading.current_thread() is starter and left:
+            left.clear()
+            raise InterruptionError
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", be_interrupted)
+    with pytest.raises(InterruptionError):
+        device.device.queue_host_call(lambda: calls.append(1), signal=[done @ 1])
+    done.wait(1, 5)
+    assert calls == [1]
+    device.settles()
+
+
 def test_memory_that_was_freed_round_an_interruption_is_told_of(rig, monkeypatch):
     device = rig(memory=4 * 2**20)
     made, freed, again = device.semaphores(3)
@@ -291,8 +310,8 @@ def test_a_call_in_the_middle_of_a_transfer_is_refused(rig, call):
 def test_who_was_to_be_told_is_told_whatever_a_signal_handler_raises(rig, monkeypatch, call, error):
     device = rig()
     semaphore = device.semaphore()
-    waiting = device.task(lambda: semaphore.wait(1, 5))
-    device.until(lambda: device.engine.waiting_hosts() == 1)
+    waiting, not_due = (device.task(lambda value=value: semaphore.wait(value, 5)) for value in (1, 2))
+    device.until(lambda: device.engine.waiting_hosts() == 2)
     take, left = semaphore._take, [1]
 
     def take_and_be_interrupted(value, into):
@@ -306,9 +325,14 @@ def test_who_was_to_be_told_is_told_whatever_a_signal_handler_raises(rig, monkey
         semaphore.signal(1) if call == "signal" else semaphore.fail(HalError(StatusCode.ABORTED, "failed"))
     if call == "signal":
         waiting.result()
+        device.until(lambda: not device.engine.inbox)
+        assert device.engine.waiting_hosts() == 1
+        semaphore.signal(2)
+        not_due.result()
     else:
-        with pytest.raises(HalError, match="failed"):
-            waiting.result()
+        for each in (waiting, not_due):
+            with pytest.raises(HalError, match="failed"):
+                each.result()
 
 
 def test_a_runtime_error_of_a_signal_handler_is_no_lack_of_threads(rig, monkeypatch):

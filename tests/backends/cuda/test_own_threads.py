@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from types import SimpleNamespace
 
 import pytest
 
-from pytest_cuda2hal.backends.cuda.completion import EventCompleter, HostFunctionCompleter
+from pytest_cuda2hal.backends.cuda.completion import Completer, EventCompleter, HostFunctionCompleter
 from pytest_cuda2hal.backends.cuda.events import HostEvent
 from pytest_cuda2hal.backends.cuda.opening import open_on
 from pytest_cuda2hal.backends.cuda.parameters import Parameters
@@ -188,3 +189,16 @@ def test_a_device_that_nobody_has_waits_for_its_work(rig, completion):
     until(lambda: gc.collect() is None or not driver.contexts)
     assert engine() is None
     assert driver.violations == []
+
+
+@pytest.mark.parametrize(
+    ("is_idle", "is_stopping", "sleeps"), [(True, False, True), (False, False, False), (True, True, False)]
+)
+def test_a_completer_that_has_work_or_is_to_end_does_not_fall_asleep(is_idle, is_stopping, sleeps):
+    """What comes between its last look and its sleep sets no alarm."""
+    waits = []
+    alarm = SimpleNamespace(wait=waits.append)
+    lane = SimpleNamespace(asleep=False, is_idle=is_idle, stopping=is_stopping, alarm=alarm)
+    Completer._sleep(SimpleNamespace(_lane=lane))
+    assert bool(waits) is sleeps
+    assert not lane.asleep
