@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from pytest_cuda2hal.backends.cuda.actions import State
 from pytest_cuda2hal.backends.cuda.context import Context
 from pytest_cuda2hal.backends.cuda.opening import open_on
 from pytest_cuda2hal.backends.cuda.parameters import Parameters
@@ -248,14 +249,29 @@ def test_the_first_of_two_failing_calls_is_told(rig, completion):
     assert "cuMemsetD8Async" in device.failure(done).message
 
 
-def test_a_fault_that_a_launch_is_told_of_is_a_loss_though_no_other_call_is(rig):
-    device = rig()
-    done, later = device.semaphores(2)
-    device.driver.fail("cuMemsetD8Async", error=CUresult.CUDA_ERROR_ILLEGAL_ADDRESS)
-    device.submit(Fill(device.buffer(), 1), signal=[done @ 1])
+@pytest.mark.parametrize(
+    ("completion", "call"),
+    [("event", "cuMemsetD8Async"), ("event", "cuEventRecord"), ("host-function", "cuLaunchHostFunc")],
+)
+def test_a_fault_that_one_call_is_told_of_is_a_loss_though_no_other_is(rig, completion, call):
+    device = rig(completion=completion)
+    target, done, later = device.buffer(), device.semaphore(), device.semaphore()
+    device.driver.fail(call, 1, CUresult.CUDA_ERROR_ILLEGAL_ADDRESS)
+    device.submit(Fill(target, 1), signal=[done @ 1])
     device.submit(signal=[later @ 1], queue=1)
     for semaphore in (done, later):
-        assert "cuMemsetD8Async" in device.failure(semaphore).message
+        assert call in device.failure(semaphore).message
+
+
+def test_what_a_launch_that_lost_the_device_uses_is_kept(rig):
+    """Some of it may run: nobody lets go of it though two calls fail for it."""
+    device = rig()
+    target, done = device.buffer(), device.semaphore()
+    for call in ("cuMemsetD8Async", "cuEventRecord"):
+        device.driver.fail(call, 1, CUresult.CUDA_ERROR_ILLEGAL_ADDRESS)
+    device.submit(Fill(target, 1), signal=[done @ 1])
+    assert "cuMemsetD8Async" in device.failure(done).message
+    assert [work.state for work in device.engine.abandoned] == [State.ABANDONED]
 
 
 def test_an_argument_that_the_bindings_refuse_fails_its_submission_and_only_that(rig):

@@ -336,3 +336,14 @@ def test_a_signal_touches_none_of_those_who_wait_for_more(rig):
     assert Counted.comparisons <= 100  # the logarithm of 100,000, times a few comparisons a level
     assert timeline.waiting() == 100_000
     assert not any(waiter.told for waiter in later)
+
+
+def test_the_event_of_a_wait_that_came_true_goes_back(rig):
+    device = rig()
+    done, pool = device.semaphore(), device.engine.host_events
+    waiting = device.task(lambda: done.wait(1, 5))
+    device.until(lambda: device.engine.waiting_hosts() == 1)
+    kept = len(pool._available)
+    done.signal(1)
+    waiting.result()
+    assert len(pool._available) == kept + 1
