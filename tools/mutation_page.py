@@ -154,10 +154,11 @@ def digest_of(tests: str) -> str:
 
 
 def _entries_of(result: dict[str, Any], equivalents: list[Reason]) -> list[Reason]:
-    return [entry for entry in equivalents if _speaks_of(entry, result)]
+    return [entry for entry in equivalents if speaks_of(entry, result)]
 
 
-def _speaks_of(entry: Reason, result: dict[str, Any]) -> bool:
+def speaks_of(entry: Reason, result: dict[str, Any]) -> bool:
+    """Tell whether an entry is about a mutant, whatever became of it."""
     if not all(_matches(entry.get(key, "…"), result[key]) for key in ("module", "where")):
         return False
     changes = entry.get("changes") or [(entry["before"], entry["after"])]

@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
 import mutation
+import mutation_page
 from mutation_page import read_equivalents, reason_of, summarize
 
 RESULT = {
@@ -90,3 +91,13 @@ def test_no_reason_excuses_what_the_suite_catches() -> None:
     results = json.loads((mutation.ROOT / "docs" / "results" / "mutation.json").read_text())["results"]
     caught = [one for one in results if one["outcome"] in mutation.NOTICED and mutation.is_kept(one)]
     assert [(one["id"], reason_of(one, entries)) for one in caught if reason_of(one, entries)] == []
+
+
+def test_what_tests_must_catch_is_excused_by_nothing_else() -> None:
+    """An entry that names no tests would go on excusing it when these have changed and catch it no more."""
+    entries = read_equivalents(mutation.EQUIVALENTS)
+    results = json.loads((mutation.ROOT / "docs" / "results" / "mutation.json").read_text())["results"]
+    for one in results:
+        if one["outcome"] == "survived":
+            spoken = [entry for entry in entries if mutation_page.speaks_of(entry, one)]
+            assert len({"tests" in entry for entry in spoken}) <= 1, (one["id"], [entry["why"] for entry in spoken])
