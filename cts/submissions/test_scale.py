@@ -167,20 +167,22 @@ def test_fan_out_over_a_thousand_values(device: ObservedDevice, buffers: Buffers
 @clause("Q-18q")
 @pytest.mark.parametrize("shape", ["chain", "reverse-chain", "fan"])
 def test_cost_grows_gently(device: ObservedDevice, semaphores: Semaphores, quality: Quality, shape: str) -> None:
-    """Eight times the submissions take less than sixteen times the time, in the best of three tries.
+    """Eight times the submissions take less than sixteen times the time, in the best of five tries.
 
     Few are timed eight times, half of them before and half after the many: where others use the machine, too, a short
-    run may have a processor to itself, and a long one shares it.
+    run may have a processor to itself, and a long one shares it. Three tries are enough if all take twice that and more.
     """
     run = {"chain": run_chain, "reverse-chain": run_reverse_chain, "fan": run_fan}[shape]
     small, large = 1000, 8000
     run(device, semaphores, 100)  # what is made once must not count
     ratios: list[float] = []
-    while len(ratios) < 3 and not (ratios and min(ratios) < 16):
+    while len(ratios) < 3 or (len(ratios) < 5 and min(ratios) < 32):
         few = [seconds(lambda: run(device, semaphores, small)) for _ in range(4)]
         many = seconds(lambda: run(device, semaphores, large))
         few += [seconds(lambda: run(device, semaphores, small)) for _ in range(4)]
         ratios.append(many / statistics.fmean(few))
+        if ratios[-1] < 16:
+            break
     tries = ", ".join(f"{ratio:.1f}" for ratio in ratios)
     quality("Q-18q", min(ratios) < 16, f"{shape}: time({large})/time({small}) = {tries}; the last {many:.2f} s")
 
