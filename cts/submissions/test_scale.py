@@ -170,7 +170,7 @@ def test_cost_grows_gently(device: ObservedDevice, semaphores: Semaphores, quali
     """Eight times the submissions take less than sixteen times the time, in the best of five tries.
 
     Few are timed eight times, half of them before and half after the many: where others use the machine, too, a short
-    run may have a processor to itself, and a long one shares it. Three tries are enough if all take twice that and more.
+    run may have a processor to itself, and a long one shares it. Three tries are enough if all take twice that.
     """
     run = {"chain": run_chain, "reverse-chain": run_reverse_chain, "fan": run_fan}[shape]
     small, large = 1000, 8000
