@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -196,9 +197,11 @@ def test_a_device_that_nobody_has_waits_for_its_work(rig, completion):
 )
 def test_a_completer_that_has_work_or_is_to_end_does_not_fall_asleep(is_idle, is_stopping, sleeps):
     """What comes between its last look and its sleep sets no alarm."""
-    waits = []
+    waits: list[float] = []
     alarm = SimpleNamespace(wait=waits.append)
-    lane = SimpleNamespace(asleep=False, is_idle=is_idle, stopping=is_stopping, alarm=alarm)
-    Completer._sleep(SimpleNamespace(_lane=lane))
+    lane: Any = SimpleNamespace(asleep=False, is_idle=is_idle, stopping=is_stopping, alarm=alarm)
+    completer = Completer.__new__(Completer)
+    completer._lane = lane
+    completer._sleep()
     assert bool(waits) is sleeps
     assert not lane.asleep
