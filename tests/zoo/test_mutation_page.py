@@ -11,8 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
 import mutation
-import mutation_page
-from mutation_page import read_equivalents, reason_of, summarize
+from mutation_page import read_equivalents, reason_of, speaks_of, summarize
 
 RESULT = {
     "id": "m.py:3:AddNot:0",
@@ -99,5 +98,5 @@ def test_what_tests_must_catch_is_excused_by_nothing_else() -> None:
     results = json.loads((mutation.ROOT / "docs" / "results" / "mutation.json").read_text())["results"]
     for one in results:
         if one["outcome"] == "survived":
-            spoken = [entry for entry in entries if mutation_page.speaks_of(entry, one)]
+            spoken = [entry for entry in entries if speaks_of(entry, one)]
             assert len({"tests" in entry for entry in spoken}) <= 1, (one["id"], [entry["why"] for entry in spoken])
