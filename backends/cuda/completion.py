@@ -185,8 +185,8 @@ class HostFunctionCompleter(Completer):
         if not error:  # no host function was launched for it, which may have failed or been interrupted; or it is late
             engine.retire(lane, 1)
             return
-        failure = error_of(lane.context.driver, "cuEventQuery", error) if error else None
-        if isinstance(failure, CudaError) and failure.is_sticky:
+        failure = error_of(lane.context.driver, "cuEventQuery", error)
+        if failure.is_sticky:
             engine.lose(failure)
             engine.retire(lane, len(lane.in_flight))
 

@@ -240,8 +240,6 @@ def _publish(engine: Engine, action: Action) -> None:
             consumer = wait.action
             if consumer is None or consumer.state is not State.PENDING:
                 continue
-            if wait.producer is not None or wait.met:
-                continue
             wait.producer = action
             consumer.unresolved.discard(wait)
             if not consumer.unresolved:

@@ -86,7 +86,6 @@ def told(engine: Engine, wait: DeviceWait) -> None:
         finish(engine, action, failure)
     elif reached and action.state is State.PENDING:
         action.unresolved.discard(wait)
-        wait.met = True
         wait.producer = None
         if not action.unresolved:
             engine.ready.append(action)

@@ -75,7 +75,7 @@ class HostWaitPoint:
 class DeviceWait:
     """An action waits for ``semaphore`` to reach ``value``. Changed by whoever has the engine's role."""
 
-    __slots__ = ("action", "dead", "for_host", "met", "producer", "queued", "semaphore", "value")
+    __slots__ = ("action", "dead", "for_host", "producer", "queued", "semaphore", "value")
 
     def __init__(self) -> None:
         #: ``None`` while it is kept for reuse, so that it keeps no semaphore alive.
@@ -84,8 +84,6 @@ class DeviceWait:
         self.action: Action | None = None
         #: The issued action that signals the value; never replaced by another, and forgotten once the value is reached.
         self.producer: Action | None = None
-        #: The value is reached.
-        self.met = False
         #: The action runs on the host, so no producer helps: the value itself must be reached.
         self.for_host = False
         self.dead = False
@@ -182,7 +180,7 @@ class TimepointPool:
         wait.value = value
         wait.action = action
         wait.for_host = action.on_host
-        wait.dead = wait.met = False
+        wait.dead = False
         return wait
 
     def release(self, waits: Iterable[DeviceWait]) -> None:
