@@ -152,6 +152,8 @@ class Child:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run what the supervisor says until it says no more, or has gone."""
         items = {case_key(item): item for item in session.items if is_case(item)}
+        gc.collect()
+        gc.freeze()  # what is here now stays; to look through it after each case would take longer than most cases
         self._tell({"ready": sorted(items)})
         while (command := self._next()) is not None and "end" not in command:
             if self._goes_on or "ahead" not in command:
@@ -230,6 +232,7 @@ class Child:
             self._tell_kept()
             self._tell({"exit": str(error.msg), "code": error.returncode})
             return
+        gc.collect()  # a device may hang or crash as it is destroyed, and it is this case that left it in a cycle
         replace = self._spoilt(item) if self._deviated else ""
         faulthandler.cancel_dump_traceback_later()
         for stream in (sys.stdout, sys.stderr):
@@ -245,7 +248,6 @@ class Child:
         for outcome in ("hang", "device lost"):
             if outcome in self._deviated:
                 return f"it had a case that ended as '{outcome}'"
-        gc.collect()  # what the case left may be what is wrong
         seen: list[str] = []
 
         def try_a_device() -> None:

@@ -228,3 +228,29 @@ def test_whose_error_it_is(suite, body, outcome):
     )
     _, cases = outcomes(suite, source, "--no-isolate")
     assert cases["test_it"]["outcome"] == outcome
+
+
+def test_what_a_case_leaves_in_a_cycle_is_destroyed_in_its_own_time(suite):
+    """A destructor that crashes, or hangs, is the doing of the case that left the object, not of the next one."""
+    _, cases = outcomes(
+        suite,
+        """
+        import os
+
+        class Handle:
+            def __init__(self):
+                self.itself = self
+
+            def __del__(self):
+                os._exit(7)
+
+        def test_leaves_a_handle(hal_device):
+            Handle()
+
+        def test_leaves_nothing(hal_device):
+            pass
+        """,
+    )
+    left = cases["test_leaves_a_handle"]
+    assert (left["outcome"], left["details"]["stage"]) == ("crash", "teardown")
+    assert cases["test_leaves_nothing"]["outcome"] == "pass"
