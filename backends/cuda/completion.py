@@ -126,14 +126,18 @@ class EventCompleter(Completer):
             driver.cuStreamSynchronize(lane.stream)
             self._drop_all()
             return
-        must_wait = False
+        is_held = is_watched = False
 
         def look() -> None:
-            nonlocal must_wait
-            must_wait = not engine.poll(lane) and bool(lane.in_flight) and lane.watch()
+            nonlocal is_held, is_watched
+            is_held = not engine.poll(lane) and bool(lane.in_flight)
+            # Of a driver that has failed once nobody knows whether it will say when the work is done.
+            is_watched = is_held and engine.lost is None and lane.watch()
 
         engine.exclusively(look)
-        if not must_wait:
+        if not is_watched:
+            if is_held:
+                lane.alarm.wait(PACE_SECONDS)
             return
         (error,) = driver.cuEventSynchronize(lane.watch_event)
         if error:

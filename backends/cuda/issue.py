@@ -44,6 +44,11 @@ def issue(engine: Engine, action: Action) -> None:
                 # A host may have overtaken what the work will signal; what was reached meanwhile binds no more.
                 action.bound = _bound(action)
         return
+    if action.state is State.ISSUING:  # an interruption came between, and some of it may be on the stream already
+        if action not in lane.backlog:
+            lane.backlog.appendleft(action)
+        refill(engine, lane)
+        return
     if lane.backlog or lane.sequence % LOOK_EVERY == 0 or not lane.has_room(action.weight):
         if engine.may_spin and len(lane.backlog) % LOOK_EVERY == 0:
             engine.poll(lane)  # those who submit retire what is done, so that the completer need not
@@ -142,6 +147,9 @@ def _launch(engine: Engine, action: Action, lane: Lane) -> bool:
         finished = _failed(action, HalError(StatusCode.INTERNAL, f"{type(raised).__name__}: {raised}"))
     if action.state in (State.PENDING, State.QUEUED):  # it failed before it was begun; its stream may wait for others
         action.state = State.ISSUING
+    if action.sequence != lane.sequence:  # it was interrupted, and others have gone in flight since
+        lane.sequence += 1
+        action.sequence = lane.sequence
     entry: Action | Slice = action if finished else Slice(action, action.issued_weight)
     event = None
     try:

@@ -56,22 +56,21 @@ def arm(engine: Engine, action: Action) -> None:
 
 def _register(engine: Engine, action: Action, targets: Iterable[tuple[EventSemaphore, int]]) -> None:
     """Have the semaphores tell of an action's waits, and issue it if there is nothing to be told."""
-    action.waits = waits = list[DeviceWait]()
-    action.unresolved = set()
-    for semaphore, value in targets:
-        wait = engine.timepoints.acquire_device_wait(semaphore, value, action)
-        failure, reached, producer = semaphore.register(wait)
+    waits = [engine.timepoints.acquire_device_wait(semaphore, value, action) for semaphore, value in targets]
+    # All of them: should an interruption come between two, whoever tells of the first must not take it for the last.
+    action.unresolved = set(waits)
+    action.waits = waits
+    for wait in waits:
+        assert wait.semaphore is not None
+        failure, reached, producer = wait.semaphore.register(wait)
         if failure:
             finish(engine, action, failure)
             return
         if reached:
-            engine.timepoints.release([wait])
-            continue
-        waits.append(wait)
-        if producer is None or action.on_host:
-            action.unresolved.add(wait)
-        else:
+            action.unresolved.discard(wait)
+        elif producer is not None and not action.on_host:
             wait.producer = producer
+            action.unresolved.discard(wait)
     if not action.unresolved:
         engine.ready.append(action)
 
@@ -93,17 +92,20 @@ def told(engine: Engine, wait: DeviceWait) -> None:
 
 def watch(engine: Engine, action: Action) -> None:
     """Have the semaphores tell when the values that an action is bound to are reached."""
-    action.waits = waits = list[DeviceWait]()
+    waits: list[DeviceWait] = []
     for semaphore, value, producer in action.bound:
         wait = engine.timepoints.acquire_device_wait(semaphore, value, action)
         wait.producer = producer
         failure, reached, _ = semaphore.register(wait)
         if failure:
+            action.waits = waits
             finish(engine, action, failure)
             return
         if reached:
             engine.timepoints.release([wait])
         else:
             waits.append(wait)
-    if len(action.waits) < len(action.bound):
+    # Only now: after an interruption they are registered again, and what is not among an action's waits binds no more.
+    action.waits = waits
+    if len(waits) < len(action.bound):
         engine.ready.append(action)  # there is less to wait for than there was
