@@ -120,6 +120,25 @@ def test_blocked_waits_leave_no_timepoints(
     rest.expect()
 
 
+@clause("L-1", "L-3")
+@requires(Capability.STATISTICS, Capability.WAIT_ANY)
+def test_semaphores_of_waits_in_vain_are_let_go(device: ObservedDevice, poll: Poll) -> None:
+    """Whoever has waited for one of two semaphores keeps neither, though the other one lives on."""
+    hal = device.inner  # no observer remembers anything
+    lasting = hal.create_semaphore(0)
+    rest = Rest(device, poll)
+
+    def wait_in_vain() -> None:
+        points = [hal.create_semaphore(0) @ 1, lasting @ 5]
+        code = status_of(lambda: hal.wait_semaphores(points, mode=WaitMode.ANY, timeout=0.001))
+        assert code is StatusCode.DEADLINE_EXCEEDED
+
+    for _ in range(30):
+        wait_in_vain()
+    rest.expect()
+    lasting.signal(5)
+
+
 @clause("L-1")
 def test_submissions_leave_nothing(
     device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, poll: Poll

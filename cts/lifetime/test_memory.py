@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from pytest_cuda2hal.hal import Capability, Device, Fill, HalError, Hold, StatusCode, Timepoint
@@ -24,6 +26,29 @@ def test_waits_that_expire_leave_nothing(open_device: OpenDevice, quality: Quali
     def wait(times: int) -> None:
         for _ in range(times):
             assert status_of(lambda: never.wait(1, NO_TIME)) is StatusCode.DEADLINE_EXCEEDED
+
+    expect_no_growth("waits that expire", wait, quality, deadline, warm_up=500, many=MANY_WAITS)
+
+
+@clause("L-1q", "W-5")
+def test_waits_that_expire_beside_one_that_is_met_leave_nothing(
+    open_device: OpenDevice, quality: Quality, deadline: float
+) -> None:
+    """A timeline goes on; each of its values, and one that never comes, is waited for in vain before.
+
+    host: waits for s@k, and for s@10^9, which both end in vain, then s ← k
+    """
+    device = open_device().inner  # no observer remembers anything
+    s = device.create_semaphore(0)
+    value = 0
+
+    def wait(times: int) -> None:
+        nonlocal value
+        for _ in range(times):
+            value += 1
+            for awaited in (value, 10**9):
+                assert status_of(partial(s.wait, awaited, NO_TIME)) is StatusCode.DEADLINE_EXCEEDED
+            s.signal(value)
 
     expect_no_growth("waits that expire", wait, quality, deadline, warm_up=500, many=MANY_WAITS)
 
