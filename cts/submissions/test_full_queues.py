@@ -42,20 +42,20 @@ def test_lists_behind_running_work_block_nobody(
 ) -> None:
     """Neither the thread that submits them nor the other queue waits for the work that they are behind.
 
-    queue 0: hold, and behind it 20 lists of 200 fills ──done[k]@1──▶ host
+    queue 0: hold ──made@1──▶ 20 lists of 200 fills ──done[k]@1──▶ host
     queue 1: fill(c, 7) ──other@1──▶ host
     """
     device.need_queues(2)
     b, c = buffers.filled(0, size=4 * COMMANDS), buffers.filled(0)
-    [other] = semaphores(1)
+    made, other = semaphores(2)
     done = semaphores(LISTS)
     latch = latches()
     fills = [Fill(b, k.to_bytes(4, "big"), 4 * k, 4) for k in range(COMMANDS)]
 
     def submit() -> None:
-        device.queue_execute([Hold(latch)], queue=0)
+        device.queue_execute([Hold(latch)], signal=[made @ 1], queue=0)
         for s in done:
-            device.queue_execute(fills, signal=[s @ 1], queue=0)
+            device.queue_execute(fills, wait=[made @ 1], signal=[s @ 1], queue=0)
 
     threads.start(submit).result()
     device.queue_fill(c, 7, signal=[other @ 1], queue=1)
