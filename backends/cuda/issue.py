@@ -60,7 +60,7 @@ def issue(engine: Engine, action: Action) -> None:
             if action.bound and not action.waits:
                 watch(engine, action)  # so that it hears of a failure before there is room
             return
-    if not _launch(engine, action, lane) and not (lane.backlog and lane.backlog[0] is action):
+    if not _launch(engine, action, lane):
         lane.backlog.appendleft(action)
 
 

@@ -1,0 +1,35 @@
+"""What the suite cannot ask of the reference backend: how it keeps its books."""
+
+from __future__ import annotations
+
+import builtins
+from contextlib import closing
+
+import pytest
+
+from pytest_cuda2hal.backends.reference import open_reference, semaphore
+from pytest_cuda2hal.hal import HalError, StatusCode
+
+
+def test_hundreds_of_waits_are_given_up_in_a_few_passes(monkeypatch):
+    """Each pass sorts whatever is waited for: one for every wait would make giving up quadratic."""
+    passes = []
+    monkeypatch.setattr(
+        semaphore, "sorted", lambda values: (passes.append(len(values)), builtins.sorted(values))[1], raising=False
+    )
+    with closing(open_reference()) as device:
+        timeline, bad, done = (device.create_semaphore() for _ in range(3))
+        for value in range(1, 501):
+            device.queue_execute([], wait=[timeline @ value, bad @ 1], signal=[done @ value])
+        bad.fail(HalError(StatusCode.ABORTED, "all of them"))
+        with pytest.raises(HalError, match="all of them"):
+            done.wait(500, 5)
+        assert 1 <= len(passes) <= 8
+
+
+def test_all_of_the_memory_can_be_had():
+    with closing(open_reference(memory=2**20)) as device:
+        made = device.create_semaphore()
+        buffer = device.queue_alloca(2**20, signal=[made @ 1])
+        made.wait(1, 5)
+        assert buffer.size == 2**20
