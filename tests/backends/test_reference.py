@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import threading
 from contextlib import closing
 
 import pytest
@@ -33,3 +34,18 @@ def test_all_of_the_memory_can_be_had():
         buffer = device.queue_alloca(2**20, signal=[made @ 1])
         made.wait(1, 5)
         assert buffer.size == 2**20
+
+
+def test_a_device_may_close_on_a_thread_of_its_own(monkeypatch):
+    """As where the last handle goes there; the thread that closes does not wait for its own end."""
+    device = open_reference(queues=2)
+    own, other = (queue.thread for queue in device._queues)
+    joined = []
+    monkeypatch.setattr(own, "join", lambda: joined.append(own))
+    monkeypatch.setattr(other, "join", lambda: joined.append(other))
+    monkeypatch.setattr(threading, "current_thread", lambda: own)
+    device.close()
+    monkeypatch.undo()
+    assert joined == [other]
+    own.join(5)
+    assert not own.is_alive()
