@@ -34,6 +34,8 @@ WATCHDOG_DELAY = 3.0
 _PR_SET_PDEATHSIG = 1
 #: Seconds that a device may take to show that the process is still good for the next case.
 HEALTH_DEADLINE = 2.0
+#: Seconds that a case takes of which nobody notices that all the garbage of the process is looked for behind it.
+LONG_CASE = 0.2
 
 
 def main() -> None:
@@ -221,7 +223,8 @@ class Child:
         self._deviated.clear()
         self._goes_on = True
         CaseState.forget(item)  # a flaky case runs several times
-        self._tell({"begun": time.monotonic()})
+        begun = time.monotonic()
+        self._tell({"begun": begun})
         self._item = item
         if self._journal is not None:
             self._journal.begin_case(command["run"])
@@ -232,7 +235,9 @@ class Child:
             self._tell_kept()
             self._tell({"exit": str(error.msg), "code": error.returncode})
             return
-        gc.collect()  # a device may hang or crash as it is destroyed, and it is this case that left it in a cycle
+        # A device may hang or crash as it is destroyed, and it is this case that left it in a cycle. To look at all there
+        # is takes as long as many a case; what a short one has made is young.
+        gc.collect(2 if time.monotonic() - begun > LONG_CASE else 1)
         replace = self._spoilt(item) if self._deviated else ""
         faulthandler.cancel_dump_traceback_later()
         for stream in (sys.stdout, sys.stderr):
