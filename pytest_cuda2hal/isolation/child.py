@@ -235,8 +235,8 @@ class Child:
             self._tell_kept()
             self._tell({"exit": str(error.msg), "code": error.returncode})
             return
-        # A device may hang or crash as it is destroyed, and it is this case that left it in a cycle. To look at all there
-        # is takes as long as many a case; what a short one has made is young.
+        # A device may hang or crash as it is destroyed, and it is this case that left it in a cycle. What a short case
+        # has made is young; to look at what is old, too, takes longer than many a case.
         gc.collect(2 if time.monotonic() - begun > LONG_CASE else 1)
         replace = self._spoilt(item) if self._deviated else ""
         faulthandler.cancel_dump_traceback_later()

@@ -186,6 +186,26 @@ def test_a_host_whose_teller_was_interrupted_before_it_told_wakes(rig, monkeypat
     device.settles()
 
 
+def test_hosts_that_an_interrupted_retirement_was_to_tell_wake(rig, monkeypatch):
+    """Whoever retires the work next finds the value there, and nobody who waits for it."""
+    device = rig()
+    done, lane = device.semaphore(), device.lane_of(0)
+    latch = device.hold(0, [done @ 1])
+    waiting = [device.task(lambda: done.wait(1, 60)) for _ in range(2)]
+    device.until(lambda: done.waiting() == 2)
+
+    def work():
+        latch.open()
+        before_call(monkeypatch, HostWaitPoint, "reached", 1, be_interrupted)
+        with pytest.raises(InterruptionError):
+            retire(device, lane)
+
+    device.engine.exclusively(work)
+    for each in waiting:
+        each.result()
+    device.settles()
+
+
 def test_a_bound_wait_is_not_bound_to_a_second_producer_of_its_value(rig):
     """On the device it would wait for that, which is held, though the first has made the value long since."""
     device = rig(queues=4, streams=2)
