@@ -75,3 +75,11 @@ def test_a_submission_for_which_there_is_no_event_fails_and_leaves_none(rig, com
     done.wait(1, 5)
     device.settles()
     assert device.device.statistics().events == 0
+
+
+def test_each_thread_of_a_device_keeps_its_context(rig, completion):
+    """The last to end takes it down, alone."""
+    device = rig(completion=completion)
+    threads = device.device._completers
+    assert {thread.name for thread in threads} >= {"hal-service", "hal-lane-0"}
+    assert device.context._users >= set(threads)
