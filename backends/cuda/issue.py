@@ -158,14 +158,15 @@ def _launch(engine: Engine, action: Action, lane: Lane) -> bool:
         (result,) = driver.cuEventRecord(event, lane.stream)
         if result:
             raise error_of(driver, "cuEventRecord", result)
+        lane.accept(entry, event)
     except BaseException as raised:
-        if event is not None:
+        if event is not None and not (lane.in_flight and lane.in_flight[-1] is entry):
+            entry.event = None
             engine.events.release([event])
         if not isinstance(raised, CudaError):  # a signal handler's; whoever comes next goes on from here
             raise
         _cannot_record(engine, action, raised)
         return True
-    lane.accept(entry, event)
     if not engine.may_spin:
         announce(engine, lane)
     if not finished:

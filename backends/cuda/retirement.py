@@ -122,11 +122,13 @@ def failure_of_bound(engine: Engine, action: Action) -> HalError | None:
 
 def unregister(engine: Engine, action: Action) -> None:
     """No semaphore is to tell the action of anything any more."""
-    if not action.waits:
+    waits = action.waits
+    if not waits:
         return
-    waits, action.waits = action.waits, ()
-    action.unresolved = NOTHING
     for wait in waits:
         if wait.semaphore is not None:
             wait.semaphore.unregister(wait)
+    # Only now: after an interruption there is still something unresolved, so that none of them starts the action.
+    action.unresolved = NOTHING
+    action.waits = ()
     engine.timepoints.release(waits)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from functools import partial
 
 import pytest
@@ -62,27 +61,6 @@ def test_work_released_by_a_host_call_runs_while_it_runs(
     assert done.query() == 0
     long_call.let_return()
     done.wait(1)
-
-
-@clause("H-2", "Q-3")
-def test_host_call_that_queues_itself_again_keeps_nobody(
-    device: ObservedDevice, semaphores: Semaphores, threads: Tasks
-) -> None:
-    """Whoever queues the first of a row of calls without an end comes back, and only then puts an end to it."""
-    over = threading.Event()
-    [ended] = semaphores(1)
-
-    def call() -> None:
-        if over.is_set():
-            ended.signal(1)
-        else:
-            device.queue_host_call(call)
-
-    try:
-        threads.start(lambda: device.queue_host_call(call)).result()
-    finally:
-        over.set()
-    ended.wait(1)
 
 
 @clause("H-2")

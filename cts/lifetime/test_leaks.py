@@ -133,7 +133,7 @@ def test_semaphores_of_waits_in_vain_are_let_go(device: ObservedDevice, poll: Po
         code = status_of(lambda: hal.wait_semaphores(points, mode=WaitMode.ANY, timeout=0.001))
         assert code is StatusCode.DEADLINE_EXCEEDED
 
-    for _ in range(30):
+    for _ in range(100):
         wait_in_vain()
     rest.expect()
     lasting.signal(5)

@@ -50,7 +50,7 @@ def test_waits_that_expire_beside_one_that_is_met_leave_nothing(
                 assert status_of(partial(s.wait, awaited, NO_TIME)) is StatusCode.DEADLINE_EXCEEDED
             s.signal(value)
 
-    expect_no_growth("waits that expire", wait, quality, deadline, warm_up=500, many=MANY_WAITS)
+    expect_no_growth("waits that expire beside one that is met", wait, quality, deadline, warm_up=500, many=MANY_WAITS)
 
 
 @clause("L-1q")

@@ -16,23 +16,24 @@ CONSUMERS = 6
 
 @clause("Q-2", "Q-13")
 @requires(Capability.HOLD)
-@pytest.mark.parametrize("overtaken_by", ["host", "device"])
-def test_consumers_whose_value_another_makes_end_no_running_work(
+def test_consumers_whose_value_the_host_makes_end_no_running_work(
     device: ObservedDevice,
     buffers: Buffers,
     semaphores: Semaphores,
     latches: Latches,
     settle: Settle,
     variation: AskVariation,
-    overtaken_by: str,
 ) -> None:
-    """The value that they wait for is passed by another; the work that was to make it goes on, and signals at its end.
+    """The host passes the value that they wait for; the work that was to make it goes on, and signals at its end.
 
     queue 1: hold, fill(b, 7) ──s@1, also@1──▶ 6 barriers on queue 0 ──done[k]@1──▶ host
-    host or queue 0: ──s@2──▶
+    host ──s@2──▶
     """
     device.need_queues(2)
-    variation("overtaken-signal").need_defined()
+    overtaken = variation("overtaken-signal")
+    overtaken.need_defined()
+    if overtaken.permits("fails"):
+        pytest.skip(f"unsupported: in profile '{device.profile}' an overtaken signal may fail its semaphore")
     b = buffers.filled(0)
     s, also = semaphores(2)
     done = semaphores(CONSUMERS)
@@ -40,11 +41,7 @@ def test_consumers_whose_value_another_makes_end_no_running_work(
     device.queue_execute([Hold(latch), Fill(b, 7)], signal=[s @ 1, also @ 1], queue=1)
     for consumer in done:
         device.queue_execute([], wait=[s @ 1], signal=[consumer @ 1], queue=0)
-    if overtaken_by == "host":
-        s.signal(2)
-    else:
-        device.queue_execute([], signal=[s @ 2], queue=0)
-        s.wait(2)
+    s.signal(2)
     settle(partial(also.reads, 0), lambda: b.untouched)
     latch.open()
     also.wait(1)
@@ -63,20 +60,20 @@ def test_consumers_hold_up_no_other_queue(
     settle: Settle,
     variation: AskVariation,
 ) -> None:
-    """Each queue in turn is held, another one has its consumers, and the others go on.
+    """One queue after the other is held, another one has its consumers, and the others go on.
 
     held queue: hold ──made@1──▶ another queue: 6 barriers ──ends[k]@1──▶ host
     each other queue: fill(b, 7) ──done@1──▶ host
 
     Where there are two queues only, and consumers delay nobody, what goes on is on their own queue.
     """
-    device.need_queues(2)
     may_delay = variation("head-of-line").permits("may")
+    device.need_queues(3 if may_delay else 2)
     queues = range(device.queue_count)
-    for held in queues:
+    for held in queues[:4]:
         consuming = (held + 1) % device.queue_count
         others = [queue for queue in queues if queue not in (held, consuming)]
-        if not others and not may_delay:
+        if not others:
             others = [consuming]
         targets, done = buffers.filled(0, count=len(others)), semaphores(len(others))
         [made] = semaphores(1)

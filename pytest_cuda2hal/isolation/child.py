@@ -34,8 +34,6 @@ WATCHDOG_DELAY = 3.0
 _PR_SET_PDEATHSIG = 1
 #: Seconds that a device may take to show that the process is still good for the next case.
 HEALTH_DEADLINE = 2.0
-#: Seconds that a case takes of which nobody notices that all the garbage of the process is looked for behind it.
-LONG_CASE = 0.2
 
 
 def main() -> None:
@@ -66,6 +64,11 @@ def _die_with(supervisor: int) -> None:
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != supervisor:
             sys.exit(1)
+
+
+def _promotions() -> int:
+    """Count how often Python has taken what was young for old."""
+    return int(gc.get_stats()[1]["collections"])
 
 
 class WithoutSummary:
@@ -223,8 +226,8 @@ class Child:
         self._deviated.clear()
         self._goes_on = True
         CaseState.forget(item)  # a flaky case runs several times
-        begun = time.monotonic()
-        self._tell({"begun": begun})
+        self._tell({"begun": time.monotonic()})
+        before = _promotions()
         self._item = item
         if self._journal is not None:
             self._journal.begin_case(command["run"])
@@ -235,9 +238,7 @@ class Child:
             self._tell_kept()
             self._tell({"exit": str(error.msg), "code": error.returncode})
             return
-        # A device may hang or crash as it is destroyed, and it is this case that left it in a cycle. What a short case
-        # has made is young; to look at what is old, too, takes longer than many a case.
-        gc.collect(2 if time.monotonic() - begun > LONG_CASE else 1)
+        self._collect_garbage(before)
         replace = self._spoilt(item) if self._deviated else ""
         faulthandler.cancel_dump_traceback_later()
         for stream in (sys.stdout, sys.stderr):
@@ -247,6 +248,20 @@ class Child:
             with contextlib.suppress(OSError):
                 os.write(descriptor, self._marker)
         self._tell_kept({"done": True, "goes_on": self._goes_on, "replace": replace})
+
+    def _collect_garbage(self, promotions: int) -> None:
+        """Let go of what the case left in cycles: a device may hang or crash as it is destroyed, in this case's time.
+
+        What the case has made is young, unless it failed, which pytest remembers, or made so much that some of it was
+        promoted. Only then the old is looked at, too: that takes longer than many a case.
+        """
+        if self._goes_on and _promotions() == promotions:
+            gc.collect(1)
+            return
+        for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+            if hasattr(sys, name):
+                delattr(sys, name)
+        gc.collect()
 
     def _spoilt(self, item: pytest.Item) -> str:
         """Say why the next case should not run in this process, after one that deviated; empty if it may."""

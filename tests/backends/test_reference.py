@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import builtins
-import threading
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 
+from pytest_cuda2hal.backends.reference import device as device_module
 from pytest_cuda2hal.backends.reference import open_reference, semaphore
 from pytest_cuda2hal.hal import HalError, StatusCode
 
@@ -15,9 +15,12 @@ from pytest_cuda2hal.hal import HalError, StatusCode
 def test_hundreds_of_waits_are_given_up_in_a_few_passes(monkeypatch):
     """Each pass sorts whatever is waited for: one for every wait would make giving up quadratic."""
     passes = []
-    monkeypatch.setattr(
-        semaphore, "sorted", lambda values: (passes.append(len(values)), builtins.sorted(values))[1], raising=False
-    )
+
+    def count_and_sort(values):
+        passes.append(len(values))
+        return sorted(values)
+
+    monkeypatch.setattr(semaphore, "sorted", count_and_sort, raising=False)
     with closing(open_reference()) as device:
         timeline, bad, done = (device.create_semaphore() for _ in range(3))
         for value in range(1, 501):
@@ -43,7 +46,7 @@ def test_a_device_may_close_on_a_thread_of_its_own(monkeypatch):
     joined = []
     monkeypatch.setattr(own, "join", lambda: joined.append(own))
     monkeypatch.setattr(other, "join", lambda: joined.append(other))
-    monkeypatch.setattr(threading, "current_thread", lambda: own)
+    monkeypatch.setattr(device_module, "threading", SimpleNamespace(current_thread=lambda: own))
     device.close()
     monkeypatch.undo()
     assert joined == [other]

@@ -230,11 +230,20 @@ def test_whose_error_it_is(suite, body, outcome):
     assert cases["test_it"]["outcome"] == outcome
 
 
-def test_what_a_case_leaves_in_a_cycle_is_destroyed_in_its_own_time(suite):
+@pytest.mark.parametrize(
+    ("then", "outcome", "stage"),
+    [
+        ("", "crash", "teardown"),
+        ("kept = [[] for _ in range(30000)]", "crash", "teardown"),
+        ("assert False, 'as it is a case that fails'", "fail", "call"),
+    ],
+    ids=["young", "promoted", "failed"],
+)
+def test_what_a_case_leaves_in_a_cycle_is_destroyed_in_its_own_time(suite, then, outcome, stage):
     """A destructor that crashes, or hangs, is the doing of the case that left the object, not of the next one."""
-    _, cases = outcomes(
+    result, cases = outcomes(
         suite,
-        """
+        f"""
         import os
 
         class Handle:
@@ -245,12 +254,14 @@ def test_what_a_case_leaves_in_a_cycle_is_destroyed_in_its_own_time(suite):
                 os._exit(7)
 
         def test_leaves_a_handle(hal_device):
-            Handle()
+            handle = Handle()
+            {then}
 
         def test_leaves_nothing(hal_device):
             pass
         """,
     )
     left = cases["test_leaves_a_handle"]
-    assert (left["outcome"], left["details"]["stage"]) == ("crash", "teardown")
+    assert (left["outcome"], left["details"]["stage"]) == (outcome, stage)
+    result.stdout.fnmatch_lines(["ERROR *::test_leaves_a_handle* - the process ended itself *"])
     assert cases["test_leaves_nothing"]["outcome"] == "pass"

@@ -43,11 +43,12 @@ def interrupt_at(stage, call):
             raise InterruptionError
         return trace
 
+    tracer = sys.gettrace()
     sys.settrace(trace)
     try:
         call()
     finally:
-        sys.settrace(None)
+        sys.settrace(tracer)
 
 
 def retire(device, lane):

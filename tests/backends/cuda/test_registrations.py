@@ -79,6 +79,34 @@ def test_work_that_waits_for_two_values_is_not_started_by_one_after_an_interrupt
     device.settles()
 
 
+def test_work_that_waits_for_two_values_is_not_started_by_one_after_two_interruptions(rig, monkeypatch):
+    """The second comes when what is left of the first registration is taken back."""
+    device = rig(max_in_flight=1)
+    first, second, done = device.semaphores(3)
+    latch, lane = device.hold(0), device.lane_of(0)
+    device.submit(signal=[first @ 1])
+    assert lane.backlog
+
+    def work():
+        device.submit(wait=[first @ 1, second @ 1], signal=[done @ 1], queue=1)
+        for name, number in (("register", 2), ("unregister", 1)):
+            with monkeypatch.context() as patch:
+                before_call(patch, EventSemaphore, name, number, be_interrupted)
+                with pytest.raises(InterruptionError):
+                    device.engine._drain(1)
+        latch.open()
+        retire(device, lane)
+        assert not lane.backlog
+
+    device.engine.exclusively(work)
+    first.wait(1, 5)
+    device.until(lambda: is_quiet(device) and device.device.statistics().in_flight == 0)
+    assert device.value(done) == 0
+    second.signal(1)
+    done.wait(1, 5)
+    device.settles()
+
+
 def test_work_that_no_stream_is_left_for_waits_for_both_its_producers_after_an_interruption(rig, monkeypatch):
     """It had a stream, but found too little memory; when some was freed another had taken the stream."""
     device = rig(memory=4 * 2**20, queues=3, streams=2)
