@@ -49,11 +49,11 @@ def test_lists_behind_running_work_block_nobody(
     threads.start(submit).result()
     device.queue_fill(c, 7, signal=[other @ 1], queue=1)
     other.wait(1)
-    assert c.holds(7)
     settle(*(partial(s.reads, 0) for s in done))
     latch.open()
     for s in done:
         s.wait(1)
+    assert c.holds(7)
     assert b.holds_bytes(b"".join(k.to_bytes(4, "big") for k in range(COMMANDS * LISTS)))
 
 

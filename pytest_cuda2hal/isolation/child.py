@@ -67,8 +67,8 @@ def _die_with(supervisor: int) -> None:
 
 
 def _promotions() -> int:
-    """Count how often Python has taken what was young for old."""
-    return int(gc.get_stats()[1]["collections"])
+    """Count how often Python has taken what was young for old: a full collection does so as well."""
+    return sum(generation["collections"] for generation in gc.get_stats()[1:])
 
 
 class WithoutSummary:
@@ -255,13 +255,12 @@ class Child:
         What the case has made is young, unless it failed, which pytest remembers, or made so much that some of it was
         promoted. Only then the old is looked at, too: that takes longer than many a case.
         """
-        if self._goes_on and _promotions() == promotions:
-            gc.collect(1)
-            return
-        for name in ("last_type", "last_value", "last_traceback", "last_exc"):
-            if hasattr(sys, name):
-                delattr(sys, name)
-        gc.collect()
+        remembered = [name for name in ("last_type", "last_value", "last_traceback", "last_exc") if hasattr(sys, name)]
+        for name in remembered:
+            delattr(sys, name)
+        # From 3.14 on to collect the young may be to look at some of the old instead.
+        is_young = _promotions() == promotions and sys.version_info < (3, 14)
+        gc.collect(1 if is_young and not remembered and self._goes_on else 2)
 
     def _spoilt(self, item: pytest.Item) -> str:
         """Say why the next case should not run in this process, after one that deviated; empty if it may."""

@@ -235,9 +235,10 @@ def test_whose_error_it_is(suite, body, outcome):
     [
         ("", "crash", "teardown"),
         ("kept = [[] for _ in range(30000)]", "crash", "teardown"),
+        ("import gc; gc.collect()", "crash", "teardown"),
         ("assert False, 'as it is a case that fails'", "fail", "call"),
     ],
-    ids=["young", "promoted", "failed"],
+    ids=["young", "promoted", "collected", "failed"],
 )
 def test_what_a_case_leaves_in_a_cycle_is_destroyed_in_its_own_time(suite, then, outcome, stage):
     """A destructor that crashes, or hangs, is the doing of the case that left the object, not of the next one."""
