@@ -26,7 +26,7 @@ from .support import (
 
 @pytest.fixture(scope="session", autouse=True)
 def _cheap_garbage_collection() -> Iterator[None]:
-    """Each case ends with a collection that looks for leaks; what existed before the first need not be looked at."""
+    """Cases and the harness look for garbage; what existed before the first case need not be looked at."""
     gc.collect()
     gc.freeze()
     yield

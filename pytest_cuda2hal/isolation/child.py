@@ -157,8 +157,6 @@ class Child:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run what the supervisor says until it says no more, or has gone."""
         items = {case_key(item): item for item in session.items if is_case(item)}
-        gc.collect()
-        gc.freeze()  # what is here now stays; to look through it after each case would take longer than most cases
         self._tell({"ready": sorted(items)})
         while (command := self._next()) is not None and "end" not in command:
             if self._goes_on or "ahead" not in command:
