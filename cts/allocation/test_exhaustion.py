@@ -127,6 +127,70 @@ def test_size_for_which_room_is_being_made(device: ObservedDevice, semaphores: S
         expect_exhausted(second)
 
 
+@clause("A-5", "Q-13")
+@requires(Capability.BOUNDED_MEMORY, Capability.STATISTICS, Capability.HOLD)
+def test_several_for_which_room_is_being_made(device: ObservedDevice, semaphores: Semaphores, latches: Latches) -> None:
+    """Three allocas find no room while memory is being freed that does for two: none of the three is forgotten.
+
+    queue 0:    hold ──gate@1──▶ dealloca(60%) ──freed@1──▶ host
+    last queue: alloca(45%) ──served[0]@1──▶, alloca(45%) ──served[1]@1──▶, alloca(45%) ──served[2]@1──▶ host
+    """
+    total = device.statistics().memory_total
+    first, gate, freed, *served = semaphores(6)
+    latch = latches()
+    a = device.queue_alloca(int(total * 0.6), signal=[first @ 1])
+    first.wait(1)
+    device.queue_execute([Hold(latch)], signal=[gate @ 1], queue=0)
+    device.queue_dealloca(a, wait=[gate @ 1], signal=[freed @ 1], queue=0)
+    last = device.queue_count - 1
+    several = [device.queue_alloca(int(total * 0.45), signal=[ready @ 1], queue=last) for ready in served]
+    latch.open()
+    freed.wait(1)
+    for buffer, ready in zip(several, served, strict=True):
+        if status_of(lambda ready=ready: ready.wait(1)) is StatusCode.OK:
+            device.queue_dealloca(buffer, signal=[ready @ 2])
+            ready.wait(2)
+        else:
+            expect_exhausted(ready)
+
+
+@clause("A-5", "Q-1")
+@requires(Capability.BOUNDED_MEMORY, Capability.STATISTICS, Capability.HOLD)
+def test_alloca_for_which_room_was_made_still_waits(
+    device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, latches: Latches, settle: Settle
+) -> None:
+    """An alloca behind running work finds no room; when there is some its wait is still to be met.
+
+    queue 0: hold ──gate@1──▶ dealloca(60%) ──freed@1──▶ host
+    queue 1: hold ──x@1──▶ queue 0: alloca(60%) ──ready@1──▶ fill(b, 7) ──done@1──▶ host
+             x@1 ──▶ queue 0: barrier ──other@1──▶ host
+    """
+    device.need_queues(2)
+    size = int(device.statistics().memory_total * 0.6)
+    b = buffers.filled(0)
+    first, gate, freed, x, ready, done, other = semaphores(7)
+    freeing, producing = latches(), latches()
+    a = device.queue_alloca(size, signal=[first @ 1])
+    first.wait(1)
+    device.queue_execute([Hold(freeing)], signal=[gate @ 1], queue=0)
+    device.queue_dealloca(a, wait=[gate @ 1], signal=[freed @ 1], queue=0)
+    device.queue_execute([Hold(producing)], signal=[x @ 1], queue=1)
+    c = device.queue_alloca(size, wait=[x @ 1], signal=[ready @ 1], queue=0)
+    device.queue_fill(b, 7, wait=[ready @ 1], signal=[done @ 1], queue=0)
+    device.queue_execute([], wait=[x @ 1], signal=[other @ 1], queue=0)
+    freeing.open()
+    freed.wait(1)
+    settle(lambda: b.untouched)
+    producing.open()
+    other.wait(1)
+    if status_of(lambda: done.wait(1)) is StatusCode.OK:
+        assert b.holds(7)
+        device.queue_dealloca(c, signal=[ready @ 2])
+        ready.wait(2)
+    else:
+        expect_exhausted(ready)
+
+
 @clause("A-5", "F-8")
 @requires(Capability.BOUNDED_MEMORY, Capability.STATISTICS)
 def test_size_that_cannot_be_served_at_that_moment(

@@ -186,6 +186,32 @@ def test_signals_of_a_failed_semaphore_leave_nothing(
     rest.expect()
 
 
+@clause("L-1", "F-6")
+@requires(Capability.STATISTICS, Capability.HOLD, Capability.HOST_FAIL)
+def test_semaphore_that_its_signaler_fails_keeps_nobody(
+    device: ObservedDevice, semaphores: Semaphores, latches: Latches, cause: Cause, poll: Poll
+) -> None:
+    """A semaphore that fails with the work that was to signal it keeps alive nothing of what this signals besides.
+
+    queue 0: hold ──x@1, ended@1──▶ last queue: barrier ──╳ kept@1, other@1      x fails while the hold lasts
+    """
+    why = cause("what the barrier waits for")
+    keeps = semaphores(20)
+    rest = Rest(device, poll)
+    for kept in keeps:
+        x, ended, other = semaphores(3)
+        latch = latches()
+        device.queue_execute([Hold(latch)], signal=[x @ 1, ended @ 1], queue=0)
+        device.queue_execute([], wait=[x @ 1], signal=[kept @ 1, other @ 1], queue=device.queue_count - 1)
+        x.fail(why)
+        latch.open()
+        expect_failed(other, 1, why)
+        expect_failed(kept, 1, why)
+        ended.wait(1)
+    del x, ended, other, latch
+    rest.expect()
+
+
 @clause("L-1", "Q-13")
 @requires(Capability.STATISTICS, Capability.HOLD)
 def test_signals_that_come_second_leave_nothing(
