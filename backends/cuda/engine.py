@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_cuda2hal.hal import HalError, StatusCode
 
-from .actions import Action, Slice, State
+from .actions import Action, State
 from .driver import CudaError, nested_call
 from .events import HostEvent, HostEventPool
 from .issue import announce, issue, refill
@@ -132,15 +132,6 @@ class Engine:
         """Have ``function(engine, *arguments)`` called by whoever has the role next. Safe in a finalizer."""
         self.trash.append((function, arguments))
         self.wake_service()  # the completers may all be in the driver, and no call may ever come
-
-    def discard_after(self, lane: Lane, function: Callable[..., None], *arguments: object) -> None:
-        """The same, but only when everything that is in flight on a lane now is done; the role is held."""
-        if lane.in_flight:
-            newest = lane.in_flight[-1]
-            owner = newest.action if isinstance(newest, Slice) else newest
-            weakref.finalize(owner, self.trash.append, (function, arguments)).atexit = False
-        else:
-            self.discard(function, *arguments)
 
     # --- taking turns
 

@@ -1,4 +1,4 @@
-"""Command buffers as CUDA graphs: captured at first issue, kept per lane and addresses."""
+"""Command buffers as CUDA graphs: captured at first issue, kept per lane."""
 
 from __future__ import annotations
 
@@ -19,36 +19,30 @@ class GraphCache:
 
     A graph is captured from the same stream calls that the operations issue otherwise. Launches of one executable
     graph run one after another, on whatever stream they are, so each lane has one of its own: work held on one queue
-    must not hold the same commands on another. A changed address, of a buffer that a queue allocated anew, rebuilds it.
+    must not hold the same commands on another. A buffer has one address in its life, so a graph stays right.
     """
 
     def __init__(self, engine: Engine, operations: Sequence[Operation]) -> None:
         self._engine = engine
         self._operations = tuple(operations)
         self._buffers = tuple({buffer for operation in operations for buffer in operation.buffers})
-        self._graphs: dict[Lane, tuple[tuple[int, ...], Handle, list[PinnedBlock]]] = {}
+        self._graphs: dict[Lane, tuple[Handle, list[PinnedBlock]]] = {}
 
     def __del__(self) -> None:
         # May run on any thread at any moment, with any lock held: no lock, no driver call.
-        for _, executable, staging in getattr(self, "_graphs", {}).values():
+        for executable, staging in getattr(self, "_graphs", {}).values():
             self._engine.discard(_destroy, executable, staging)
 
     def executable(self, lane: Lane) -> Handle:
-        """Return the graph for a lane and the addresses of this moment; the engine's role is held.
+        """Return the graph for a lane; the engine's role is held.
 
         :raises HalError: a buffer has no memory now, or the driver refuses.
         """
-        addresses = tuple(buffer.live_address() for buffer in self._buffers)
-        known = self._graphs.get(lane)
-        if known is not None:
-            if known[0] == addresses:
-                return known[1]
-            # Launches of it may be in flight: the driver defers the destruction, the pinned memory must wait as well.
-            del self._graphs[lane]
-            self._engine.discard_after(lane, _destroy, known[1], known[2])
-        executable, staging = self._build()
-        self._graphs[lane] = (addresses, executable, staging)
-        return executable
+        for buffer in self._buffers:
+            buffer.live_address()
+        if lane not in self._graphs:
+            self._graphs[lane] = self._build()
+        return self._graphs[lane][0]
 
     def _build(self) -> tuple[Handle, list[PinnedBlock]]:
         context = self._engine.context

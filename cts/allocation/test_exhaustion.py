@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
+
 import pytest
 
 from pytest_cuda2hal.hal import Capability, Hold, StatusCode, Timepoint
 
 from ..support import (
     Buffers,
+    Effort,
     Latches,
     ObservedDevice,
     ObservedSemaphore,
     Semaphores,
     Settle,
+    Tasks,
     clause,
     failure_of,
     requires,
@@ -147,7 +152,7 @@ def test_several_for_which_room_is_being_made(device: ObservedDevice, semaphores
     latch.open()
     freed.wait(1)
     for buffer, ready in zip(several, served, strict=True):
-        if status_of(lambda ready=ready: ready.wait(1)) is StatusCode.OK:
+        if status_of(partial(ready.wait, 1)) is StatusCode.OK:
             device.queue_dealloca(buffer, signal=[ready @ 2])
             ready.wait(2)
         else:
@@ -218,3 +223,27 @@ def test_size_that_cannot_be_served_at_that_moment(
     third.wait(1)
     device.queue_dealloca(c, signal=[third @ 2])
     third.wait(2)
+
+
+@clause("A-5", "L-3")
+@requires(Capability.BOUNDED_MEMORY, Capability.STATISTICS)
+@pytest.mark.usefixtures("restless")
+def test_buffers_are_dropped_while_others_find_no_room(device: ObservedDevice, threads: Tasks, effort: Effort) -> None:
+    """One thread makes small buffers and drops them, while another asks for more than there is."""
+    total = device.statistics().memory_total
+    kept, over = device.allocate_buffer(total // 2), threading.Event()
+
+    def drop() -> None:
+        while not over.is_set():
+            for _ in range(50):
+                device.allocate_buffer(64)
+
+    dropper = threads.start(drop)
+    try:
+        for _ in range(effort.loops(100, 1000)):
+            code = status_of(lambda: device.allocate_buffer(total // 4 * 3))
+            assert code is StatusCode.RESOURCE_EXHAUSTED, f"expected RESOURCE_EXHAUSTED; seen {code.name}"
+    finally:
+        over.set()
+    dropper.result()
+    del kept

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
+
 from pytest_cuda2hal.hal import Capability, Copy, Fault, Fill, HalError, Hold, StatusCode
 
 from ..support import (
@@ -17,6 +19,7 @@ from ..support import (
     Tasks,
     blocked,
     clause,
+    expect_failed,
     mark,
     requires,
 )
@@ -165,3 +168,35 @@ def test_failure_around_held_work(
     settle(lambda: c.untouched)
     assert b.holds(7)
     assert c.holds(0)
+
+
+@clause("F-6", "F-8")
+@requires(Capability.HOLD)
+@pytest.mark.usefixtures("restless")
+def test_semaphore_fails_while_its_consumers_get_room(
+    device: ObservedDevice, semaphores: Semaphores, latches: Latches, cause: Cause, effort: Effort
+) -> None:
+    """A semaphore fails as a full queue takes in those who wait for it: they fail, and nobody else.
+
+    hold ──first@1──▶ chain of 220 barriers ──front@220──▶ hold ──s@1──▶ 400 barriers ──ends[k]@1──▶ host
+    host ──╳ s, as the chain runs        barrier ──apart@1──▶ host
+    """
+    why, count = cause("as there is room again"), 220
+    for turn in range(effort.loops(6, 20)):
+        s, first, front, apart = semaphores(4)
+        opened, closed = latches(), latches()
+        device.queue_execute([Hold(opened)], signal=[first @ 1])
+        for value in range(1, count + 1):
+            device.queue_execute([], wait=[front @ (value - 1) if value > 1 else first @ 1], signal=[front @ value])
+        device.queue_execute([Hold(closed)], wait=[front @ count], signal=[s @ 1])
+        ends = semaphores(400)
+        for end in ends:
+            device.queue_execute([], wait=[s @ 1], signal=[end @ 1])
+        opened.open()
+        expect_reached(front, max(1, count - 30 * turn))
+        s.fail(why)
+        closed.open()
+        for end in ends:
+            expect_failed(end, 1, why)
+        device.queue_execute([], signal=[apart @ 1])
+        expect_reached(apart, 1)

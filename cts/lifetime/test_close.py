@@ -243,6 +243,31 @@ def test_close_opens_latches(open_device: OpenDevice, variation: AskVariation, c
         assert code_of(finished) in (StatusCode.OK, *ENDED)
 
 
+@clause("L-2", "A-5")
+@requires(Capability.BOUNDED_MEMORY, Capability.STATISTICS, Capability.HOLD)
+def test_close_while_room_is_being_made(open_device: OpenDevice, variation: AskVariation, close: Close) -> None:
+    """An alloca waits for memory that running work keeps from being freed.
+
+    queue 0:    hold ──gate@1──▶ dealloca(60%) ──freed@1──▶ CANCELLED
+    last queue: alloca(60%) ──second@1──▶ CANCELLED, or RESOURCE_EXHAUSTED
+    """
+    variation("close-with-pending").need_defined()
+    device = open_device()
+    size = int(device.statistics().memory_total * 0.6)
+    first, gate, freed, second = (device.create_semaphore(0) for _ in range(4))
+    a = device.queue_alloca(size, signal=[first @ 1])
+    first.wait(1)
+    latch = device.create_latch()
+    device.queue_execute([Hold(latch)], signal=[gate @ 1], queue=0)
+    device.queue_dealloca(a, wait=[gate @ 1], signal=[freed @ 1], queue=0)
+    b = device.queue_alloca(size, signal=[second @ 1], queue=device.queue_count - 1)
+    close(device)
+    assert code_of(gate) in ENDED
+    assert code_of(freed) in ENDED
+    assert code_of(second) in (*ENDED, StatusCode.RESOURCE_EXHAUSTED)
+    del b
+
+
 @clause("L-2", "H-3")
 @requires(Capability.HOST_CALL)
 def test_close_from_a_host_call(open_device: OpenDevice, variation: AskVariation, poll: Poll) -> None:

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from pytest_cuda2hal.hal import Capability, Hold, Timepoint, WaitMode
+import pytest
+
+from pytest_cuda2hal.hal import Capability, Hold, StatusCode, Timepoint, WaitMode
 
 from ..support import (
     Buffers,
@@ -23,6 +25,7 @@ from ..support import (
     Tasks,
     blocked,
     clause,
+    failing,
     mark,
     requires,
     status_of,
@@ -262,3 +265,35 @@ def test_submissions_behind_running_work_leave_the_processor_alone(
     latch.open()
     for end in done:
         end.wait(1)
+
+
+@clause("W-10", "Q-14")
+@requires(Capability.HOLD)
+@pytest.mark.usefixtures("restless")
+def test_work_goes_on_beside_a_thread_that_looks_for_running_work(
+    device: ObservedDevice, semaphores: Semaphores, threads: Tasks, latches: Latches, effort: Effort
+) -> None:
+    """One thread waits for running work again and again, not for long; what another submits runs all the same.
+
+    queue 0: hold ──held@1──▶ host, 20 µs at a time        queue 1: barrier ──done@k──▶ host
+    """
+    device.need_queues(2)
+    held, done = semaphores(2)
+    latch, over = latches(), threading.Event()
+    device.queue_execute([Hold(latch)], signal=[held @ 1], queue=0)
+
+    def look() -> None:
+        while not over.is_set():
+            with failing(StatusCode.DEADLINE_EXCEEDED):
+                held.wait(1, timeout=2e-5)
+
+    looker = threads.start(look)
+    try:
+        for value in range(1, effort.loops(300, 1000) + 1):
+            device.queue_execute([], signal=[done @ value], queue=1)
+            done.wait(value)
+    finally:
+        over.set()
+    looker.result()
+    latch.open()
+    held.wait(1)

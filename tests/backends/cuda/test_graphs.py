@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_cuda2hal.backends.cuda.graphs import _destroy
 from pytest_cuda2hal.hal import Copy, Fill, Hold, Update
 
 GRAPH_CALLS = ("cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate", "cuGraphLaunch")
@@ -76,108 +75,6 @@ def test_a_list_that_is_executed_once_is_plain_calls(rig, completion):
     target = device.buffer()
     run(device, [Fill(target, 1), Update(target, b"x"), Fill(target, 2)])
     assert not any(device.driver.calls[name] for name in GRAPH_CALLS)
-
-
-def test_another_address_rebuilds_the_graph(rig, completion):
-    device = rig(completion=completion)
-    there = device.semaphore()
-    target = device.device.queue_alloca(512, signal=[there @ 1])
-    there.wait(1, 5)
-    commands = two_fills(device, target)
-    run(device, commands)
-    before = target._address
-    stream, decoys = device.lane_of(0).stream, []
-
-    def move():
-        target.free(stream)
-        decoys.append(device.context.allocate_on(stream, 512))  # takes its place
-        target.allocate(stream)
-
-    device.engine.exclusively(move)
-    assert target._address != before
-    run(device, commands)
-    assert target.read() == b"\2" + b"\1" * 511
-    assert device.driver.calls["cuGraphInstantiate"] == 2
-    device.until(lambda: device.engine.turn() or device.driver.calls["cuGraphExecDestroy"] == 1)
-    run(device, commands)
-    assert device.driver.calls["cuGraphInstantiate"] == 2
-    device.engine.exclusively(lambda: device.context.free_on(stream, decoys[0]))
-
-
-def move(device, target):
-    """Give a buffer of 8 bytes other memory; the old stays allocated, as a launch that is held writes it."""
-
-    def do():
-        target._address = device.context.allocate_on(device.lane_of(0).stream, 8)
-
-    device.engine.exclusively(do)
-
-
-def test_a_graph_that_is_replaced_in_flight_keeps_its_pinned_memory_until_it_is_done(rig, completion):
-    device = rig(completion=completion)
-    there, first, second = device.semaphores(3)
-    target = device.device.queue_alloca(8, signal=[there @ 1])
-    there.wait(1, 5)
-    commands = device.device.create_command_buffer([Update(target, b"old old?"), Fill(target, b"!", 7, 1)])
-    seen, latch, old = device.buffer(8), device.hold(), target._address
-    device.submit(commands, signal=[first @ 1])
-    move(device, target)
-    device.submit(commands, signal=[second @ 1])
-    assert device.driver.calls["cuGraphInstantiate"] == 2
-    for _ in range(8):
-        device.submit(Update(seen, b"new new!"), queue=1)
-    latch.open()
-    second.wait(1, 5)
-    assert device.context.read(old, 8) == b"old old!"
-    device.settles()
-    device.until(lambda: device.engine.turn() or device.driver.calls["cuGraphExecDestroy"] == 1)
-    device.engine.exclusively(lambda: device.context.free_on(None, old))
-
-
-def test_a_graph_that_is_replaced_in_flight_stays_until_all_that_was_before_is_done(rig, completion):
-    device = rig(completion=completion)
-    there, first, second = device.semaphores(3)
-    target = device.device.queue_alloca(8, signal=[there @ 1])
-    there.wait(1, 5)
-    commands, old = two_fills(device, target), target._address
-    oldest, newer = device.hold(0, [first @ 1]), device.hold(0)
-    device.submit(commands)
-    move(device, target)
-    device.submit(commands, signal=[second @ 1])
-    device.until(lambda: device.driver.calls["cuGraphInstantiate"] == 2)
-    oldest.open()
-    first.wait(1, 5)
-    assert device.never(lambda: device.engine.turn() or device.driver.calls["cuGraphExecDestroy"])
-    newer.open()
-    second.wait(1, 5)
-    device.settles()
-    device.until(lambda: device.engine.turn() or device.driver.calls["cuGraphExecDestroy"] == 1)
-    device.engine.exclusively(lambda: device.context.free_on(None, old))
-
-
-def test_a_graph_that_is_replaced_in_flight_stays_until_its_own_run_is_retired(rig, completion):
-    device = rig(completion=completion)
-    there, second = device.semaphores(2)
-    target = device.device.queue_alloca(8, signal=[there @ 1])
-    there.wait(1, 5)
-    commands, old, lane = two_fills(device, target), target._address, device.lane_of(0)
-    latch = device.hold(0)
-    device.submit(commands)
-    device.until(lambda: len(lane.in_flight) == 2)
-    move(device, target)
-    device.submit(commands, signal=[second @ 1])
-    device.until(lambda: len(lane.in_flight) == 3)
-
-    def retire_one_by_one():
-        latch.open()
-        device.until(lambda: lane.finished() == 3)
-        for is_over in (False, True):  # the hold, then what used the graph
-            device.engine.retire(lane, 1)
-            assert (_destroy in [function for function, _ in device.engine.trash]) is is_over
-
-    device.engine.exclusively(retire_one_by_one)
-    second.wait(1, 5)
-    device.engine.exclusively(lambda: device.context.free_on(None, old))
 
 
 def test_a_command_buffer_that_is_gone_destroys_its_graphs(rig, completion):

@@ -164,13 +164,16 @@ def test_a_consumer_is_signaled_after_its_producer_though_the_next_could_not_be_
     device.settles()
 
 
-def test_a_queue_goes_on_after_a_record_that_the_driver_refused_on_an_idle_device(rig, completion):
-    device = rig(completion=completion)
+@pytest.mark.parametrize("launches", [0, 10], ids=["of-all-of-the-work", "of-a-part-of-it"])
+def test_a_queue_goes_on_after_a_record_that_the_driver_refused_on_an_idle_device(rig, completion, launches):
+    device = rig(completion=completion, max_in_flight=4)
+    target = device.buffer()
     failed, done = device.semaphores(2)
     device.until(lambda: all(lane.asleep for lane in device.engine.lanes))
     device.driver.fail("cuEventRecord", error=REFUSED)
-    device.submit(signal=[failed @ 1])
+    device.submit(*[Update(target, b"x")] * launches, signal=[failed @ 1])
     assert device.failure(failed).code is StatusCode.UNIMPLEMENTED
+    assert not device.lane_of(0).backlog
     device.submit(signal=[done @ 1])
     done.wait(1, 5)
     device.settles()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
+import weakref
 
 import pytest
 
@@ -199,6 +201,31 @@ def test_hosts_that_an_interrupted_retirement_was_to_tell_wake(rig, monkeypatch)
     device.engine.exclusively(work)
     for each in waiting:
         each.result()
+    device.settles()
+
+
+def test_a_semaphore_whose_failing_was_interrupted_keeps_nobody_who_was_to_signal_it(rig, monkeypatch):
+    """The work fails, too, so that it does not take back what it was to signal."""
+    device = rig()
+    made, failed, other = device.semaphores(3)
+    latch = device.hold(0, [made @ 1])
+    device.submit(wait=[made @ 1], signal=[failed @ 1, other @ 1], queue=1)
+    before_call(monkeypatch, EventSemaphore, "_take", 1, be_interrupted)
+    with pytest.raises(InterruptionError):
+        failed.fail(HalError(StatusCode.ABORTED, "given up"))
+    device.until(lambda: is_quiet(device))
+    made.fail(HalError(StatusCode.ABORTED, "given up, too"))
+    latch.open()
+    assert device.failure(other).message == "given up, too"
+    kept = weakref.ref(other)
+    del other
+
+    def is_gone():
+        gc.collect()  # an error and the frames that raised it hold each other
+        return kept() is None
+
+    device.until(is_gone)
+    assert device.failure(failed).message == "given up"
     device.settles()
 
 
