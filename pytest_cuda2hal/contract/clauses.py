@@ -181,7 +181,7 @@ ALLOCATION = (
     Clause("A-3", "Alloca, fill, copy and dealloca chained by semaphores alone give the right data.",
            requires=_ASYNC_ALLOC),
     Clause("A-4", "A failed wait leaves a dealloca undone, and the buffer stays usable.",
-           requires=_ASYNC_ALLOC),
+           requires=_ASYNC_ALLOC, variations=("recall",)),
     Clause("A-5", "A size that no device could serve is refused at once or fails the signals, and one unservable at "
            "that moment fails them. The code is RESOURCE_EXHAUSTED each time, and nothing else is affected.",
            requires=_ASYNC_ALLOC),
