@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from pytest_cuda2hal.hal import Capability, Hold, StatusCode, Timepoint
+from pytest_cuda2hal.hal import Capability, HalError, Hold, StatusCode, Timepoint
 
 from ..support import (
     Buffers,
@@ -33,6 +33,14 @@ def expect_exhausted(semaphore: ObservedSemaphore) -> None:
     status_of(lambda: semaphore.wait(1))
     failure = failure_of(semaphore)
     assert failure.code is StatusCode.RESOURCE_EXHAUSTED, f"expected RESOURCE_EXHAUSTED; seen {failure}"
+
+
+def is_made(semaphore: ObservedSemaphore) -> bool:
+    """Whether a signal of 1 has been made; not if it has failed."""
+    try:
+        return semaphore.query() == 1
+    except HalError:
+        return False
 
 
 def try_alloca(device: ObservedDevice, size: int, wait: list[Timepoint], ready: ObservedSemaphore) -> bool:
@@ -159,12 +167,12 @@ def test_several_for_which_room_is_being_made(device: ObservedDevice, semaphores
             expect_exhausted(ready)
 
 
-@clause("A-5", "Q-1")
+@clause("A-5", "Q-1", "F-6")
 @requires(Capability.BOUNDED_MEMORY, Capability.STATISTICS, Capability.HOLD)
 def test_alloca_for_which_room_was_made_still_waits(
     device: ObservedDevice, buffers: Buffers, semaphores: Semaphores, latches: Latches, settle: Settle
 ) -> None:
-    """An alloca behind running work finds no room; when there is some its wait is still to be met.
+    """An alloca behind running work may find no room; when there is some its wait is still to be met.
 
     queue 0: hold ──gate@1──▶ dealloca(60%) ──freed@1──▶ host
     queue 1: hold ──x@1──▶ queue 0: alloca(60%) ──ready@1──▶ fill(b, 7) ──done@1──▶ host
@@ -185,7 +193,7 @@ def test_alloca_for_which_room_was_made_still_waits(
     device.queue_execute([], wait=[x @ 1], signal=[other @ 1], queue=0)
     freeing.open()
     freed.wait(1)
-    settle(lambda: b.untouched)
+    settle(lambda: b.untouched, lambda: not is_made(ready))
     producing.open()
     other.wait(1)
     if status_of(lambda: done.wait(1)) is StatusCode.OK:
@@ -194,6 +202,7 @@ def test_alloca_for_which_room_was_made_still_waits(
         ready.wait(2)
     else:
         expect_exhausted(ready)
+        assert b.holds(0)
 
 
 @clause("A-5", "F-8")
@@ -228,20 +237,30 @@ def test_size_that_cannot_be_served_at_that_moment(
 @clause("A-5", "L-3")
 @requires(Capability.BOUNDED_MEMORY, Capability.STATISTICS)
 @pytest.mark.usefixtures("restless")
-def test_buffers_are_dropped_while_others_find_no_room(device: ObservedDevice, threads: Tasks, effort: Effort) -> None:
-    """One thread makes small buffers and drops them, while another asks for more than there is."""
+def test_buffers_are_dropped_while_others_find_no_room(
+    device: ObservedDevice, threads: Tasks, effort: Effort, deadline: float
+) -> None:
+    """One thread makes small buffers and drops them; another asks for more than there is, and is refused each time."""
     total = device.statistics().memory_total
-    kept, over = device.allocate_buffer(total // 2), threading.Event()
+    kept, begun, over = device.allocate_buffer(total // 2), threading.Event(), threading.Event()
+
+    def ask() -> StatusCode:
+        return status_of(partial(device.allocate_buffer, total // 4 * 3))
+
+    if ask() is StatusCode.OK:
+        pytest.skip("unsupported: plain buffers are not taken from the memory that the statistics speak of")
 
     def drop() -> None:
         while not over.is_set():
             for _ in range(50):
                 device.allocate_buffer(64)
+            begun.set()
 
     dropper = threads.start(drop)
     try:
+        assert begun.wait(deadline), f"expected fifty small buffers within {deadline:.1f} s"
         for _ in range(effort.loops(100, 1000)):
-            code = status_of(lambda: device.allocate_buffer(total // 4 * 3))
+            code = ask()
             assert code is StatusCode.RESOURCE_EXHAUSTED, f"expected RESOURCE_EXHAUSTED; seen {code.name}"
     finally:
         over.set()

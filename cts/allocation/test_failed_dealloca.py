@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_cuda2hal.hal import Capability, Hold, StatusCode
+from pytest_cuda2hal.hal import StatusCode
 
 from ..support import (
     AskVariation,
     Buffers,
     Cause,
-    Latches,
     ObservedBuffer,
     ObservedDevice,
     Semaphores,
     clause,
     expect_failed,
-    requires,
     status_of,
 )
 
@@ -103,41 +101,3 @@ def test_dealloca_undone_several_times(
     expect_usable(device, a, out, semaphores)
     device.queue_dealloca(a, signal=[freed @ 1])
     freed.wait(1)
-
-
-@clause("A-4", "A-7")
-@requires(Capability.HOLD)
-def test_dealloca_whose_wait_fails_behind_running_work(
-    device: ObservedDevice, semaphores: Semaphores, latches: Latches, cause: Cause, variation: AskVariation
-) -> None:
-    """It is undone, or done where the device cannot give it back (recall), and the next dealloca finds which.
-
-    queue 1: hold ──made@1, also@1──▶ queue 0: dealloca(a) ──╳ undone@1        host ──╳ made, while the hold lasts
-    """
-    device.need_queues(2)
-    odd = variation("odd-dealloca")
-    odd.need_defined()
-    variation("use-outside-life").need_defined()
-    why, latch = cause("under way"), latches()
-    ready, made, also, undone, used, again = semaphores(6)
-    a = device.queue_alloca(1024, signal=[ready @ 1])
-    ready.wait(1)
-    device.queue_execute([Hold(latch)], signal=[made @ 1, also @ 1], queue=1)
-    device.queue_dealloca(a, wait=[made @ 1], signal=[undone @ 1], queue=0)
-    made.fail(why)
-    latch.open()
-    also.wait(1)
-    expect_failed(undone, 1, why)
-
-    def use() -> None:
-        device.queue_fill(a, 7, signal=[used @ 1])
-        used.wait(1)
-
-    is_usable = status_of(use) is StatusCode.OK
-    code = status_of(lambda: device.queue_dealloca(a, signal=[again @ 1]))
-    if is_usable:
-        assert code is StatusCode.OK, f"expected a dealloca of a buffer that is usable to be accepted; seen {code.name}"
-        again.wait(1)
-    else:
-        assert variation("recall").permits("may"), "expected the dealloca to be taken back; seen a buffer that is freed"
-        odd.check("barrier" if code is StatusCode.OK else code.name)

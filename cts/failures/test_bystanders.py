@@ -179,10 +179,10 @@ def test_semaphore_fails_while_its_consumers_get_room(
     """A semaphore fails as a full queue takes in those who wait for it: they fail, and nobody else.
 
     hold ──first@1──▶ chain of 220 barriers ──front@220──▶ hold ──s@1──▶ 400 barriers ──ends[k]@1──▶ host
-    host ──╳ s, as the chain runs        barrier ──apart@1──▶ host
+    host ──╳ s, as the chain runs, or when it has run         └─front@220──▶ barrier ──apart@1──▶ host
     """
-    why, count = cause("as there is room again"), 220
-    for turn in range(effort.loops(6, 20)):
+    why, count, turns = cause("as there is room again"), 220, effort.loops(6, 20)
+    for turn in range(turns):
         s, first, front, apart = semaphores(4)
         opened, closed = latches(), latches()
         device.queue_execute([Hold(opened)], signal=[first @ 1])
@@ -192,11 +192,12 @@ def test_semaphore_fails_while_its_consumers_get_room(
         ends = semaphores(400)
         for end in ends:
             device.queue_execute([], wait=[s @ 1], signal=[end @ 1])
+        device.queue_execute([], wait=[front @ count], signal=[apart @ 1])
         opened.open()
-        expect_reached(front, max(1, count - 30 * turn))
+        expect_reached(front, count * (turns - turn) // turns)
         s.fail(why)
         closed.open()
         for end in ends:
             expect_failed(end, 1, why)
-        device.queue_execute([], signal=[apart @ 1])
+        expect_reached(front, count)
         expect_reached(apart, 1)

@@ -260,12 +260,13 @@ def test_close_while_room_is_being_made(open_device: OpenDevice, variation: AskV
     latch = device.create_latch()
     device.queue_execute([Hold(latch)], signal=[gate @ 1], queue=0)
     device.queue_dealloca(a, wait=[gate @ 1], signal=[freed @ 1], queue=0)
-    b = device.queue_alloca(size, signal=[second @ 1], queue=device.queue_count - 1)
+    allocated = [a, device.queue_alloca(size, signal=[second @ 1], queue=device.queue_count - 1)]
     close(device)
+    variation("close-with-pending").check("cancelled")
     assert code_of(gate) in ENDED
     assert code_of(freed) in ENDED
     assert code_of(second) in (*ENDED, StatusCode.RESOURCE_EXHAUSTED)
-    del b
+    allocated.clear()
 
 
 @clause("L-2", "H-3")
