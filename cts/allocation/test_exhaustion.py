@@ -259,7 +259,7 @@ def test_buffers_are_dropped_while_others_find_no_room(
     dropper = threads.start(drop)
     try:
         assert begun.wait(deadline), f"expected fifty small buffers within {deadline:.1f} s"
-        for _ in range(effort.loops(100, 1000)):
+        for _ in range(effort.loops(300, 1000)):
             code = ask()
             assert code is StatusCode.RESOURCE_EXHAUSTED, f"expected RESOURCE_EXHAUSTED; seen {code.name}"
     finally:
